@@ -267,6 +267,33 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure("burst-wal", "bytes/event", "what Postgres writes to its log, full pages included"),
         figure("burst-transactions", "transactions/event", "the transactions of all three processes"),
     ),
+    "scale": (
+        figure(
+            "scale",
+            "jobs/s",
+            "jobs that wait half a second each, worked off by four worker dynos of one process on the same Postgres "
+            "and Redis; `one` and `two` are fewer dynos, with as many jobs for each",
+            Beside("one", at_least=3),
+            Beside("two"),
+        ),
+        figure(
+            "scale-cpu-worker",
+            "ms/job",
+            "the processor time of dynos and scheduler for a job, from notification to completion",
+            Beside("one"),
+            Beside("two"),
+        ),
+        figure("scale-cpu-postgres", "ms/job", "that of Postgres", Beside("one"), Beside("two")),
+        figure("scale-wal", "bytes/job", "what Postgres writes to its log for it, full pages included"),
+        figure("scale-transactions", "transactions/job", "the transactions of dynos and scheduler"),
+        figure(
+            "scale-behind",
+            "%",
+            "of the jobs of a crowd, how many had begun when the last one of ten other tenants had, which were "
+            "enqueued behind all of them",
+            alone(at_most=50),
+        ),
+    ),
     "render": (
         figure(
             "render",

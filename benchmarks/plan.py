@@ -21,6 +21,7 @@ class Sizes:
     jobs: int = 20_000
     buyers: int = 2000
     burst_buyers: int = 6667
+    scale_jobs: int = 1000
     latency_jobs: int = 12
     idle_seconds: float = 20.0
     load_seconds: float = 5.0
@@ -52,6 +53,7 @@ QUICK = Sizes(
     jobs=300,
     buyers=30,
     burst_buyers=30,
+    scale_jobs=120,
     latency_jobs=2,
     idle_seconds=0.5,
     load_seconds=0.5,

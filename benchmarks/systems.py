@@ -171,14 +171,14 @@ class System:
         return [(called, committing, starts[number]) for number, (called, committing) in enumerate(sent, 1)]
 
     @contextmanager
-    def working(self, purpose: str, **settings: str) -> Iterator[list[Running]]:
-        """Its workers, and whatever else it needs to work."""
+    def working(self, purpose: str, workers: int = 0, /, **settings: str) -> Iterator[list[Running]]:
+        """Its workers (so many, if not as many as usual), and whatever else it needs to work."""
         with ExitStack() as stack:
 
             def start(*words: str) -> Running:
                 return stack.enter_context(running(words, self._environment(self.urls, **settings), self.folder))
 
-            begun = [start(*self._script, "work", purpose) for _ in range(self.kind.workers)]
+            begun = [start(*self._script, "work", purpose) for _ in range(workers or self.kind.workers)]
             if self.kind is OURS:
                 begun.append(start(sys.executable, "-m", "cli.main", "scheduler"))
             yield begun

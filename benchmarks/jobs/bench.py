@@ -1,4 +1,7 @@
-"""What is measured when the engine itself is: jobs that do nothing, write one row, or note when they started."""
+"""What is measured when the engine itself is: jobs that do nothing, write one row, note when they started, or wait."""
+
+import time
+from uuid import UUID
 
 from benchmarks.peers.driving import started
 from workers.engine.job import Batch, Context, job
@@ -31,5 +34,17 @@ def together(ctx: Context) -> None:
 @job("bench.stamp", system=True)
 def stamp(ctx: Context, number: int) -> None:
     started(number)
+    with ctx.finish():
+        pass
+
+
+WAIT = 0.5
+"""Seconds."""
+
+
+@job("bench.wait", queue="llm")
+def wait(ctx: Context, tenant_id: UUID, number: int) -> None:
+    started(number)
+    time.sleep(WAIT)
     with ctx.finish():
         pass

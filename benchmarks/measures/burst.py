@@ -2,6 +2,8 @@
 
 import time
 
+import psycopg
+
 from benchmarks import load
 from benchmarks.measures.ingest import CONNECTIONS, serving
 from benchmarks.plan import Plan
@@ -13,6 +15,9 @@ WITHIN = 300.0
 """Seconds, for the whole of it."""
 
 TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+COUNTED_AFTER = 1.5
+"""Seconds after which Postgres has counted the transactions of backends that do nothing any more."""
+
 WAL = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 
 
@@ -42,7 +47,7 @@ def burst(plan: Plan, bought: Purchases) -> None:
         def used() -> list[float]:
             return [web.cpu(), dyno.cpu() + scheduler.cpu(), plan.servers.postgres_cpu(me)]
 
-        before, transactions, wal = used(), one(connection, TRANSACTIONS), one(connection, WAL)
+        before, committed, wal = used(), transactions(connection), one(connection, WAL)
         sender = {load.BODIES: str(bodies)}
         found = answer(load.command(port, CONNECTIONS, WITHIN), ours(**sender), plan.folder)
         if found["failed"] or found["requests"] != events:
@@ -51,12 +56,16 @@ def burst(plan: Plan, bought: Purchases) -> None:
         plan.report.add("burst", "ours", time.monotonic() - found["ended"])
         costs = [1000 * (now - then) / events for then, now in zip(before, used(), strict=True)]
         bought.check(connection)
-        wal = one(connection, WAL) - wal
-        # A process tells Postgres's statistics of its transactions a second later at most.
-        time.sleep(1.5)
-        transactions = one(connection, TRANSACTIONS) - transactions
+        wal, committed = one(connection, WAL) - wal, transactions(connection) - committed
     plan.report.add("burst-accepted", "ours", events / found["seconds"])
     for name, cost in zip(("web", "worker", "postgres"), costs, strict=True):
         plan.report.add(f"burst-cpu-{name}", "ours", cost)
     plan.report.add("burst-wal", "ours", wal / events)
-    plan.report.add("burst-transactions", "ours", transactions / events)
+    plan.report.add("burst-transactions", "ours", committed / events)
+
+
+def transactions(connection: psycopg.Connection) -> int:
+    """All that there were in this database."""
+    time.sleep(COUNTED_AFTER)
+    count: int = one(connection, TRANSACTIONS)
+    return count

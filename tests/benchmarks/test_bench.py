@@ -33,7 +33,7 @@ OUTSIDE = absent(peers=[])
 
 ALIKE = (
     ("drain", "effect", "apply", "burst"),
-    ("latency", "render"),
+    ("latency", "render", "scale"),
     ("idle", "memory", "growth"),
     ("ingest", "api-history", "api-generate"),
     ("enqueue", "quota"),
