@@ -33,11 +33,14 @@ from workers.engine.queues import QUEUES
 from workers.runtime.error_text import text_of
 
 QUICK, SLOW = 0.025, 0.25
-"""Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
+"""Seconds that jobs claimed together take: as many are claimed as take the first; after the second, one."""
 
 QUICK_TOGETHER, SLOW_TOGETHER = 0.15, 0.6
 """The same for jobs that are handled together: none of them waits for another, and each statement is shared by all. So
 more time is a batch's own; and a slow one says nothing of a single job: half as many are claimed next time."""
+
+GROWTH = 8
+"""How many times as many are claimed next time at most: little was seen of them yet."""
 
 QUARANTINE_SHARE = 0.25
 """Seconds for which a thread goes on with one quarantined job after another, before it lets others have the rest."""
@@ -244,8 +247,9 @@ class Runner:
 
 def next_size(size: int, seconds: float, *, together: bool, most: int) -> int:
     """Return how many jobs to claim at once after `size` of them took so many seconds."""
-    if seconds < (QUICK_TOGETHER if together else QUICK):
-        return min(size * 2, most)
+    quick = QUICK_TOGETHER if together else QUICK
+    if seconds < quick:
+        return min(int(size * quick / max(seconds, quick / GROWTH)), most)
     if together:
         return max(size // 2, 1) if seconds > SLOW_TOGETHER else size
     return 1 if seconds > SLOW else size

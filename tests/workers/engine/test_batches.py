@@ -16,7 +16,7 @@ from domain.errors import Rejected
 from workers.app import App
 from workers.engine.job import Batch, Context, JobType, JobTypes, job
 from workers.engine.queues import notifications_key
-from workers.engine.runner import QUICK, SLOW, SLOW_TOGETHER, Runner, next_size
+from workers.engine.runner import GROWTH, QUICK_TOGETHER, SLOW, SLOW_TOGETHER, Runner, next_size
 from workers.runtime.redis_client import connect
 
 ran: list[UUID]
@@ -219,19 +219,19 @@ def test_jobs_that_are_handled_together_are_claimed_in_growing_numbers_though_th
     def many(batch: Batch) -> None:
         global spent  # noqa: PLW0603
         handled.append(len(batch.jobs))
-        spent += QUICK * 2
+        spent += QUICK_TOGETHER / 2
 
     together = job("testing.together", system=True, many=many)(nothing.handler)
     process = Process(app, {together.name: together})
     with app.db.transaction(SYSTEM) as tx:
-        job_ids = together.enqueue_many(tx, [{}] * 31)
+        job_ids = together.enqueue_many(tx, [{}] * 57)
     waiting = job_ids
     while waiting:
         size = process.runner.batch_size("default")
         message, waiting = waiting[:size], waiting[size:]
         process.runner.run("default", [str(job_id) for job_id in message])
-    assert (len(ran), handled) == (1, [2, 4, 8, 16])
-    assert statuses(app, job_ids) == {"completed": 31}
+    assert (len(ran), handled) == (1, [8, 16, 32])
+    assert statuses(app, job_ids) == {"completed": 57}
 
 
 @given(st.integers(1, 300), st.floats(0, 2), st.booleans(), st.integers(1, 300))
@@ -240,6 +240,7 @@ def test_a_batch_is_never_empty_nor_larger_than_its_queue_allows_and_one_that_wa
 ) -> None:
     following = next_size(min(size, most), seconds, together=together, most=most)
     assert 1 <= following <= most
+    assert following <= size * GROWTH
     if seconds > SLOW_TOGETHER:
         assert following <= max(1, size // 2)
     assert next_size(size, seconds, together=True, most=300) >= next_size(size, seconds, together=False, most=300)
