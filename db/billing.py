@@ -4,7 +4,7 @@ A hot path: rows are loaded and saved by the batch of events, one statement a ta
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -235,18 +235,19 @@ class Billing:
         return self._driver.execute(RUNNING, values).fetchall()
 
 
+FIELDS: Mapping[type, tuple[str, ...]] = {kind: kind.__slots__ for kind in (Subscription, Item, Invoice, Line)}
+
+
 def _as_json(value: Any) -> Any:
     """Return a row of the mirror as JSON, without what says nothing."""
-    if is_dataclass(value):
-        values = {each.name: getattr(value, each.name) for each in fields(value)}
-        return {name: _as_json(each) for name, each in values.items() if not _is_empty(each)}
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, tuple):
         return [_as_json(each) for each in value]
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or value is False or value == ()
+    values = ((name, getattr(value, name)) for name in FIELDS[type(value)])
+    return {name: _as_json(each) for name, each in values if each is not None and each is not False and each != ()}
 
 
 NULLABLE: dict[str, Any] = dict.fromkeys(("period_start", "period_end", "trial_end", "cancel_at", "ended_at"))

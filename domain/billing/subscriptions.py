@@ -8,7 +8,7 @@ state before that second tells where the circle was entered.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
@@ -112,7 +112,7 @@ def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
     rows = {each for row in both for each in _rows_of(row)}
     rows = {row for row in rows if row.status in TERMINAL} or rows
     seconds = sorted({row.event_created for row in rows})[-2:]
-    recent = tuple(sorted((row for row in rows if row.event_created in seconds), key=_age))
+    recent = tuple(_sorted(row for row in rows if row.event_created in seconds))
     latest, _ = _latest(recent)
     return replace(
         latest,
@@ -120,7 +120,7 @@ def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
         ended_at=max((row.ended_at for row in both if row.ended_at), default=None),
         left_at=max((row.left_at for row in both if row.left_at), default=None),
         paused_at=max((row.paused_at for row in both if row.paused_at), default=None),
-        active=max((row.active for row in both if row.active), key=_age, default=None),
+        active=next(iter(_sorted({row.active for row in both if row.active})[-1:]), None),
         recent=recent,
     )
 
@@ -158,7 +158,7 @@ def _latest(rows: Sequence[Subscription]) -> tuple[Subscription, bool]:
     """Return the row as of the newest second, and whether that is certain."""
     newest = max((row.event_created, row.event_rank) for row in rows)
     rivals = [row for row in rows if (row.event_created, row.event_rank) == newest]
-    best = max(rivals, key=_age)
+    best = _sorted(rivals)[-1]
     if len(rivals) == 1 or best.status in TERMINAL:
         return best, True
     earlier = [row for row in rows if row not in rivals]
@@ -195,6 +195,12 @@ def _last_value(rivals: Sequence[Subscription], start: Subscription | None, name
         return len(ends) == 1 and entered[ends[0]] == 1, ends[0]
     value = getattr(start, name, None)
     return start is not None and value in entered, value
+
+
+def _sorted(rows: Iterable[Subscription]) -> list[Subscription]:
+    """Sort by age, the oldest first. Most often there is one row, and its age does not matter."""
+    found = list(rows)
+    return found if len(found) < 2 else sorted(found, key=_age)
 
 
 def _age(row: Subscription) -> tuple[Any, ...]:

@@ -10,6 +10,9 @@ from domain.text.storable import storable_text
 
 T = TypeVar("T")
 
+OBJECT = (dict, Mapping)
+"""Nearly all are dicts; to ask whether a value is a `Mapping` takes four times as long."""
+
 
 class Field:
     """A value inside a body that knows its path. What is absent or null reads as None; what has the wrong form
@@ -25,7 +28,7 @@ class Field:
         path = f"{self.path}.{key}" if self.path else key
         if self.value is None:
             return Field(None, path)
-        if not isinstance(self.value, Mapping):
+        if not isinstance(self.value, OBJECT):
             raise self.malformed("an object")
         return Field(self.value.get(key), path)
 
@@ -56,7 +59,7 @@ class Field:
 
     def id(self) -> str | None:
         """An id, or the id of the object that Stripe expanded in its place."""
-        return self["id"].required(Field.word) if isinstance(self.value, Mapping) else self.word()
+        return self["id"].required(Field.word) if isinstance(self.value, OBJECT) else self.word()
 
     def text(self) -> str | None:
         """Anything a person may have typed, as PostgreSQL can store it; None if nothing is left."""

@@ -1,6 +1,6 @@
 """Stripe's events become a tenant's plan: an event changes the mirror, and the plan follows from the whole mirror."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -172,6 +172,9 @@ def apply_all(
     outcomes: dict[UUID, Outcome] = {}
     unsaid: dict[UUID, None] = {}
     released: dict[str, None] = {}
+    of_subject: defaultdict[str | None, list[Reading]] = defaultdict(list)
+    for each in readings:
+        of_subject[each.event.subject].append(each)
     to_apply = deque(readings)
     while to_apply:
         each = to_apply.popleft()
@@ -180,9 +183,8 @@ def apply_all(
             unsaid[each.event.id] = None
         linked = books.take_released()
         released |= linked
-        for other in readings if linked else ():
-            waits = other.event.id in outcomes and outcomes[other.event.id].status in LINKLESS
-            if waits and other.event.subject in linked:
+        for other in (other for customer_id in linked for other in of_subject[customer_id]):
+            if other.event.id in outcomes and outcomes[other.event.id].status in LINKLESS:
                 parked = replace(other.event, status=outcomes.pop(other.event.id).status)
                 to_apply.append(replace(other, event=parked))
     save(tx, books)

@@ -1,20 +1,28 @@
 """Events that are applied together leave what they leave one by one: mirror, plans, ledger and outcomes."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from db.transaction import SYSTEM
-from simulators.personas import Body
-from tests.builders import a_stripe_event, a_tenant, job_row, tenant
+from simulators.kinds import KINDS
+from simulators.personas import Body, random_persona
+from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
 from tests.converge.runs import WHO, arranged, begin, check, compare, events_of, links, state, unnamed
 from tests.drain import drain
 from tests.seeds import seeded
 from workers.app import App
+
+PURCHASE = ("checkout.session.completed", "customer.subscription.updated", "invoice.paid")
+
+MOST_STATEMENTS = 21
+"""One that loads and one that saves for each table; besides, the claim, the locks, the completion, BEGIN and COMMIT."""
 
 
 @pytest.fixture
@@ -109,3 +117,35 @@ def test_batches_of_one_customer_in_many_threads_end_as_single_events(app: App, 
     drain(app)
     check(app, jobs)
     compare(expected, state(app), events)
+
+
+@contextmanager
+def counted_statements(app: App) -> Iterator[list[str]]:
+    """What Postgres executes in the block, on the connection that the pool hands out first."""
+    found: list[str] = []
+    with app.db.transaction(SYSTEM) as tx:
+        connection = tx.driver.pgconn
+    with TemporaryFile("r+") as trace:
+        connection.trace(trace.fileno())
+        yield found
+        connection.untrace()
+        trace.seek(0)
+        sent = [words[3].split()[0] for words in (line.split("\t") for line in trace) if words[1:2] == ["F"]]
+        found += [word for word in sent if word in ("Execute", "Query")]
+
+
+def test_a_batch_of_many_customers_takes_as_many_statements_as_one_of_few(app: App) -> None:
+    def purchases(count: int) -> list[UUID]:
+        people = [random_persona(Random(n)) for n in range(count, 2 * count)]
+        for who in people:
+            a_tenant(app, id=who.tenant_id)
+        return jobs_of(app, [KINDS["stripe"][kind].build(who, NOV_22) for who in people for kind in PURCHASE])
+
+    def statements(jobs: Sequence[UUID]) -> int:
+        with counted_statements(app) as found:
+            run_together(app, jobs)
+        assert {job_row(app, job_id)["status"] for job_id in jobs} == {"completed"}
+        return len(found)
+
+    few, many = purchases(2), purchases(8)
+    assert statements(few) == statements(many) <= MOST_STATEMENTS
