@@ -1,6 +1,7 @@
 """Processes that die, fall silent, or forget: their jobs go on elsewhere."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -170,3 +171,50 @@ def test_the_row_of_a_dead_process_stays_as_long_as_it_owns_a_job(app: App) -> N
     with app.db.transaction(SYSTEM) as tx:
         tx.workers.delete_dead()
         assert tx.workers.all() == []
+
+
+# --- a process that runs nothing --------------------------------------------------------------------------------------
+
+
+def lease_left(app: App, runner: Runner) -> float:
+    """Seconds."""
+    with app.db.transaction(SYSTEM) as tx:
+        query = "SELECT extract(epoch FROM lease_until - now())::float FROM workers WHERE id = %s"
+        row = tx.driver.execute(query, (runner.worker_id,)).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def a_resting_process(app: App) -> tuple[Runner, Heartbeat]:
+    runner = replace(app, job_types=TYPES).runner()
+    heartbeat = Heartbeat(app.db, runner, queues=("default",), version="1", rest=timedelta(hours=1))
+    heartbeat.beat()
+    return runner, heartbeat
+
+
+def test_a_process_that_rests_has_a_long_lease_and_the_claim_that_ends_its_rest_shortens_it(app: App) -> None:
+    """A death with the job is found out as soon as ever, though the beat was to come in an hour."""
+    runner, heartbeat = a_resting_process(app)
+    assert 3600 < lease_left(app, runner) < 3630
+    [claimed], _ = runner.claim([enqueue(app)], quarantined=False)
+    assert lease_left(app, runner) <= 30
+    heartbeat.beat()
+    assert lease_left(app, runner) <= 30, "while the job runs"
+    runner._leases.discard(claimed.lease_token)
+    heartbeat.beat()
+    assert lease_left(app, runner) > 3600
+
+
+def test_a_claim_that_takes_nothing_ends_no_rest(app: App) -> None:
+    runner, _ = a_resting_process(app)
+    assert runner.claim([UUID(int=1)], quarantined=False) == ([], [])
+    assert lease_left(app, runner) > 3600
+
+
+def test_a_claim_renews_a_lease_whose_beat_was_missed(app: App) -> None:
+    runner, heartbeat = a_resting_process(app)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE workers SET lease_until = now() - interval '1 second'")
+    heartbeat._written = False
+    runner.claim([enqueue(app)], quarantined=False)
+    assert reap(app) == 0
