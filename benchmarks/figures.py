@@ -126,10 +126,19 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure("latency-call-p99", "ms", "the same, 99th percentile"),
     ),
     "idle": (
-        figure("idle-cpu", "% of a core", "the processor time of a worker dyno with nothing to do", alone(at_most=1)),
-        figure("idle-redis", "commands/s", "the Redis commands of that dyno", alone(at_most=10)),
-        figure("idle-cpu-scheduler", "% of a core", "the processor time of a scheduler with nothing to do"),
-        figure("idle-redis-all", "commands/s", "the Redis commands of dyno and scheduler together"),
+        figure(
+            "idle-redis",
+            "commands/min",
+            "the Redis commands of web, a worker dyno and a scheduler with nothing to do",
+            alone(at_most=40),
+        ),
+        figure("idle-postgres", "transactions/min", "their transactions", alone(at_most=30)),
+        figure("idle-redis-long", "commands/min", "the same with `IDLE_INTERVAL=300`", alone(at_most=40)),
+        figure("idle-postgres-long", "transactions/min", "the transactions with that", alone(at_most=3)),
+        figure("idle-cpu-worker", "% of a core", "the processor time of the worker dyno meanwhile", alone(at_most=1)),
+        figure("idle-cpu-scheduler", "% of a core", "that of the scheduler"),
+        figure("idle-cpu-web", "% of a core", "that of web"),
+        figure("idle-memory", "MB", "the memory (PSS) of all of them"),
     ),
     "memory": (
         figure("memory-started", "MB", "the memory (PSS) of a worker dyno that has just started", alone(at_most=120)),

@@ -23,7 +23,7 @@ class Sizes:
     burst_buyers: int = 6667
     scale_jobs: int = 1000
     latency_jobs: int = 12
-    idle_seconds: float = 20.0
+    idle_seconds: float = 60.0
     load_seconds: float = 5.0
     memory_jobs: int = 1000
     growth_rows: int = 10_000_000

@@ -92,6 +92,29 @@ class Servers:
 
         until(altered, f"autovacuum to leave: {statement.as_string()}", within=120, every=0.2)
 
+    @contextmanager
+    def without_autovacuum(self) -> Iterator[None]:
+        """Count the transactions of others alone: a look of autovacuum at a database is several."""
+        with psycopg.connect(self.superuser("postgres"), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET autovacuum = off")
+            connection.execute("SELECT pg_reload_conf()")
+            try:
+                yield
+            finally:
+                connection.execute("ALTER SYSTEM RESET autovacuum")
+                connection.execute("SELECT pg_reload_conf()")
+
+    def transactions(self, database: str) -> int:
+        """How many there were in this database, but for those of the last moment."""
+        query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s"
+        with self._admin() as admin:
+            row = admin.execute(query, (database,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def redis_commands(self) -> int:
+        stats: Any = self.redis.info("stats")
+        return int(stats["total_commands_processed"])
+
     def settings(self) -> dict[str, str]:
         """Those of Postgres that speed depends on."""
         names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")
