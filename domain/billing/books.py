@@ -86,6 +86,7 @@ class Books:
         self._of_tenant: defaultdict[UUID | None, set[str]] = defaultdict(set)
         self._subscriptions_of: defaultdict[str, set[str]] = defaultdict(set)
         self._invoices_of: defaultdict[str, set[str]] = defaultdict(set)
+        # A link that a fact makes is in the customer's own row, too.
         self._payers = {each.customer_id: tenant_id for tenant_id, each in tenants.items() if each.customer_id}
         for customer in mirror.customers.values():
             self._of_tenant[customer.tenant_id].add(customer.id)
@@ -234,10 +235,6 @@ class Books:
         counts_anew = after.quota.counts_from != before.quota.counts_from
         self._steps.append(_Step(tenant_id, before, after, counts_anew, cause))
         self._tenants[tenant_id] = after
-        if before.customer_id is not None:
-            self._payers.pop(before.customer_id, None)
-        if after.customer_id is not None:
-            self._payers[after.customer_id] = tenant_id
 
     def _release(self, customer: Customer) -> None:
         """Note that what waited for this customer's link can be applied; once it is deleted, also what waited for its
