@@ -440,7 +440,7 @@ class WholeResponse:
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
-        if cycle.disconnected:
+        if cycle.disconnected or cycle.response_complete:
             return
         if not cycle.response_started:
             cycle.response_started = True
@@ -460,6 +460,7 @@ class WholeResponse:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+        del cast(Any, cycle).send  # this object: in a circle, both would wait for the garbage collector
 
 
 @lru_cache(maxsize=32)

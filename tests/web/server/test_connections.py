@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import struct
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.attack.families.framing import SMUGGLED
 from tests.attack.wire import Wire, head, post
@@ -345,6 +347,20 @@ def data_packets(wire: Wire) -> int:
     """How many packets with data have come: `tcpi_data_segs_in` of Linux."""
     found: int = struct.unpack_from("I", wire.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 152)[0]
     return found
+
+
+def test_an_answered_webhook_leaves_nothing_to_the_garbage_collector() -> None:
+    with house() as web, web.wire() as wire:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                wire.send(post("/webhooks/stripe", b"{}"))
+                assert wire.answer() == "200"
+            left = sum(isinstance(each, RequestResponseCycle) for each in gc.get_objects())
+        finally:
+            gc.enable()
+        assert left <= 2, "the last one, and perhaps the one before"
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
