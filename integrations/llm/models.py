@@ -8,7 +8,8 @@ its usage. Importing this module takes a second or two: `workers.adapters.ports`
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -146,6 +147,7 @@ class LanguageModels:
         return self._agents[question.type]
 
     async def _ask(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
+        asyncio.get_running_loop().set_default_executor(_HERE)
         seconds = question.patience.total_seconds()
         call = Call(model.name, self._access[model.provider], HouseTransport(self._http, seconds), seconds)
         async with OPENED[model.provider](call) as opened:
@@ -164,6 +166,22 @@ class LanguageModels:
                 except (failures.ModelAPIError, TimeoutError) as error:
                     raise Unavailable(f"{model.generator} did not answer: {_one_line(_first(error))}") from error
         return _Answer(value, _usage(model, messages))
+
+
+class _Here(ThreadPoolExecutor):
+    """Does in the asking thread what an SDK hands to another (it looks up the platform): the event loop serves this one
+    call, and a call takes one thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+_HERE = _Here()
 
 
 def _first(error: BaseException) -> BaseException:

@@ -109,12 +109,13 @@ OPENED: Mapping[str, Callable[[Call], AbstractAsyncContextManager[Model]]] = {
 
 
 def preload(providers: Iterable[str]) -> None:
-    """Import the SDKs of these providers now, for processes that are forked afterwards."""
-    for name in providers:
-        for module in SDKS[name]:
-            import_module(module)
+    """Import what the first answer of these providers would, now, for processes that are forked afterwards."""
+    for module in (*AT_THE_FIRST_ANSWER, *(module for name in providers for module in SDKS[name])):
+        import_module(module)
 
 
+AT_THE_FIRST_ANSWER = ("genai_prices.data", "integrations.http.wire")
+"""Five megabytes of prices that pydantic-ai reads, and the house's connections."""
 SDKS: Mapping[str, tuple[str, str]] = {
     "anthropic": ("anthropic", "pydantic_ai.models.anthropic"),
     "openai": ("openai", "pydantic_ai.models.openai"),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,19 @@ def fake() -> Iterator[LlmSimulator]:
 @pytest.fixture
 def models(fake: LlmSimulator) -> LanguageModels:
     return LanguageModels({name: Access("a-key", fake.url(name)) for name in MODELS})
+
+
+def test_a_call_that_waits_takes_the_thread_that_asks_and_no_other(
+    fake: LlmSimulator, models: LanguageModels, model: LanguageModel
+) -> None:
+    """A worker process holds hundreds of them. The SDKs would have a thread of their own for each."""
+    meanwhile: set[str] = set()
+    fake.before_answering = lambda: meanwhile.update(thread.name for thread in threading.enumerate())
+    asking = threading.Thread(target=lambda: models.write(model, REQUEST), name="asking")
+    asking.start()
+    asking.join()
+    assert "asking" in meanwhile
+    assert [name for name in meanwhile if name.startswith(("asyncio", "AnyIO"))] == []
 
 
 def test_the_answer_is_typed_and_its_cost_known(
