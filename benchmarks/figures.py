@@ -303,6 +303,20 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             alone(at_most=50),
         ),
     ),
+    "storm": (
+        figure(
+            "storm",
+            "events/s",
+            "logins (`session.created` of Clerk) applied by one worker dyno, five of each person, all stored at once",
+        ),
+        figure("storm-cpu", "us/event", "the processor time of worker, scheduler and Postgres for one of them"),
+        figure(
+            "storm-checkout",
+            "s",
+            "from the first webhook of a purchase amid those logins to the changed plan of its tenant, the longest",
+            alone(at_most=2),
+        ),
+    ),
     "render": (
         figure(
             "render",

@@ -47,6 +47,11 @@ class Purchases:
         connection.execute(TENANTS, ([who.tenant_id for who in self.people],))
         connection.execute("VACUUM ANALYZE tenants")
 
+    def each(self) -> Iterator[tuple[Persona, Sequence[bytes]]]:
+        """Yield each person with the bodies of their own events."""
+        for n, who in enumerate(self.people):
+            yield who, self.bodies[n * len(EVENTS) : (n + 1) * len(EVENTS)]
+
     def write_signed(self, path: Path) -> None:
         """Signature, tab, body, on a line each. A signature is good for five minutes."""
         now = int(time.time())

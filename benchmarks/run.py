@@ -26,6 +26,7 @@ from benchmarks.measures import (
     render,
     scale,
     standing,
+    storm,
     up,
     waiting,
 )
@@ -46,7 +47,7 @@ class Measure(NamedTuple):
 
 # Together 40 minutes at most.
 MEASURES = {
-    "drain": Measure(partial(drain.measure, name="drain"), 190),
+    "drain": Measure(partial(drain.measure, name="drain"), 180),
     "effect": Measure(partial(drain.measure, name="effect"), 110),
     "enqueue": Measure(enqueue.measure, 170),
     "latency": Measure(latency.measure, 180),
@@ -61,9 +62,10 @@ MEASURES = {
     "apply": Measure(apply.measure, 90),
     "burst": Measure(burst.measure, 100),
     "scale": Measure(scale.measure, 100),
+    "storm": Measure(storm.measure, 40),
     "render": Measure(render.measure, 150),
     "posts": Measure(posts.measure, 110),
-    "collect": Measure(collect.measure, 90),
+    "collect": Measure(collect.measure, 80),
     "learn": Measure(learn.measure, 120),
     "waiting": Measure(waiting.measure, 60),
 }

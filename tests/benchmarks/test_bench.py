@@ -32,7 +32,7 @@ QUICKLY = [sys.executable, "-m", "benchmarks", "--quick"]
 OUTSIDE = absent(peers=[])
 
 ALIKE = (
-    ("drain", "effect", "apply", "burst"),
+    ("drain", "effect", "apply", "burst", "storm"),
     ("latency", "render", "scale"),
     ("idle", "memory", "growth"),
     ("ingest", "api-history", "api-generate"),
