@@ -18,6 +18,9 @@ from workers.app import App
 WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_acme")
 SCENARIOS = scenarios(WHO, NOV_22)
 
+AT_ONCE = 4
+"""Jobs that a worker takes at once."""
+
 State = Mapping[str, Sequence[Mapping[str, Any]]]
 
 USERS = """
@@ -75,14 +78,14 @@ def deliver(app: App, events: Sequence[Body], order: Sequence[int], *, at_once: 
 
 
 def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
-    """Two workers, each of which knows of all the jobs."""
+    """Two workers, each of which knows of all the jobs, and takes a few of them together."""
     start = threading.Barrier(2)
 
     def work(order: Sequence[UUID]) -> None:
-        runner = app.runner()
+        runner = app.runner(batch_size=AT_ONCE)
         start.wait()
-        for job_id in order:
-            runner.run_one(job_id)
+        for first in range(0, len(order), AT_ONCE):
+            runner.run("events", [str(job_id) for job_id in order[first : first + AT_ONCE]])
 
     threads = [threading.Thread(target=work, args=(order,)) for order in (jobs, jobs[::-1])]
     for thread in threads:

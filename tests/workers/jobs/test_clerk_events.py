@@ -191,6 +191,26 @@ def test_people_who_need_more_than_their_row_are_handled_alone(app: App) -> None
         assert tx.identity.active_membership("user_cat").tenant_id == tx.identity.own_tenant("org_acme")
 
 
+def test_a_login_moves_whoever_does_not_use_their_own_tenant_any_more(app: App) -> None:
+    """As it does when it comes alone."""
+
+    def works_in(who: Persona) -> UUID | None:
+        with app.db.transaction(SYSTEM) as tx:
+            return tx.identity.active_membership(who.user_id).tenant_id
+
+    together(app, store(app, [user("created", ADA, 0), user("created", BOB, 0), organization(0)]))
+    own, others = works_in(ADA), works_in(BOB)
+    with app.db.transaction(SYSTEM) as tx:
+        acme = tx.identity.own_tenant("org_acme")
+        tx.driver.execute("UPDATE tenants SET subscription_tier = 'PRO' WHERE id = %s", (own,))
+    together(app, store(app, [member(ADA, 1), signed_in(ADA, 2), signed_in(BOB, 2)]))
+    assert (works_in(ADA), works_in(BOB)) == (own, others)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET subscription_tier = 'FREE' WHERE id = %s", (own,))
+    together(app, store(app, [signed_in(ADA, 3), signed_in(BOB, 3)]))
+    assert (works_in(ADA), works_in(BOB)) == (acme, others)
+
+
 def at_once(*acts: Callable[[App], object], app: App) -> None:
     """Each in a thread, with connections that are closed afterwards: then Postgres has counted the deadlocks."""
     start = threading.Barrier(len(acts))
