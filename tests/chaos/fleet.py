@@ -18,8 +18,8 @@ from tests.chaos.fork_server import ROOT
 from tests.chaos.servers import System
 from tests.wait import until
 
-FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7"}
-"""Heartbeat, lease and sweep of experiments with many trials; shipped are 10 s, 30 s and 10 s."""
+FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7", "IDLE_INTERVAL": "1"}
+"""Heartbeat, lease, sweep and rest of experiments with many trials; shipped are 10 s, 30 s, 10 s and 15 s."""
 
 SHIPPED: Mapping[str, str] = {}
 
@@ -52,6 +52,7 @@ class Fleet:
             **system.environment,
             "LOG_FORMAT": "json",
             "PYTHONPATH": str(ROOT),
+            "WORKER_WAITING": "4",  # so that jobs wait in Redis, where much may happen to them
             **environment,
         }
         self.members: list[Member] = []
