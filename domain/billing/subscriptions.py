@@ -151,6 +151,8 @@ def _rows_of(row: Subscription) -> tuple[Subscription, ...]:
 
 
 def _bare(row: Subscription) -> Subscription:
+    if not (row.ended_at or row.left_at or row.paused_at or row.active or row.recent):
+        return row
     return replace(row, ended_at=None, left_at=None, paused_at=None, active=None, recent=())
 
 
