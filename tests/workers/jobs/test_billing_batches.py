@@ -50,9 +50,11 @@ def everything(app: App, jobs: Sequence[UUID]) -> dict[str, Any]:
     with app.db.transaction(SYSTEM) as tx:
         entries = tx.driver.execute("SELECT to_jsonb(l) - '{id,at,taken_at}'::text[] FROM quota_ledger l ORDER BY id")
         ledger = [row for (row,) in entries.fetchall()]
-        said = [{name: row[name] for name in ("external_id", "status", "flag", "detail")} for row in tx.events.recent()]
+        outcomes = [
+            {name: row[name] for name in ("external_id", "status", "flag", "detail")} for row in tx.events.recent()
+        ]
     ended = [{name: job_row(app, job_id)[name] for name in ("status", "attempts")} for job_id in jobs]
-    return {**state(app), "ledger": ledger, "events": said, "jobs": ended}
+    return {**state(app), "ledger": ledger, "events": outcomes, "jobs": ended}
 
 
 def test_any_batches_leave_what_single_events_leave(app: App, rng: Random) -> None:
