@@ -27,8 +27,9 @@ from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
 
-NOTIFIER_REST = 0.002
-"""Seconds between two notifications of a process: each costs as much as enqueueing a job and carries any number."""
+NOTIFIER_REST, CROWDED_REST = 0.002, 0.01
+"""Seconds between two notifications of a process: each costs as much as enqueueing a job and carries any number. The
+second is the rest while more waits than is notified directly: then it only signals the dispatcher."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,12 @@ def build(
     """
     require(settings, "database_url", "redis_url")
     notifier = Notifier(connect(settings.redis_url))
-    notifications = Batcher(notifier.notify_all, name="notifications", limit=1000, linger=NOTIFIER_REST)
+    notifications = Batcher(
+        notifier.notify_all,
+        name="notifications",
+        limit=1000,
+        linger=lambda: CROWDED_REST if notifier.crowded else NOTIFIER_REST,
+    )
     db = Database(
         settings.database_url,
         pool_size=settings.pool_size or pool_size,

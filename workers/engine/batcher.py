@@ -34,7 +34,7 @@ class Batcher(Generic[T, R]):
     is a round of its own, in the caller's thread.
 
     A round takes requests until their number, or the sum of what `weigh` says of them, reaches `limit`. After each
-    round the thread waits for `linger` seconds, so that more gathers for the next.
+    round the thread waits for `linger` seconds, so that more gathers for the next; a function says how long now.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Batcher(Generic[T, R]):
         limit: int,
         weigh: Callable[[T], int] = lambda request: 1,
         most_waiting: int | None = None,
-        linger: float = 0.0,
+        linger: float | Callable[[], float] = 0.0,
     ) -> None:
         self._act = act
         self._name = name
@@ -113,8 +113,9 @@ class Batcher(Generic[T, R]):
     def _run(self) -> None:
         while batch := self._next_batch():
             self._round(batch)
-            if self._linger:
-                self._stopping.wait(self._linger)
+            seconds = self._linger() if callable(self._linger) else self._linger
+            if seconds:
+                self._stopping.wait(seconds)
 
     def _next_batch(self) -> list[tuple[T, Future[R] | None]]:
         """Everything that waits, up to the limit; blocks until there is something. Empty after the last request."""

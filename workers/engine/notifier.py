@@ -93,6 +93,8 @@ class Notifier:
     """
 
     def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
+        self.crowded = False
+        """Whether no queue had a place for the jobs of the last notification, which only signalled the dispatcher."""
         self._client = client
         self._rest = rest
         self._quiet_until = 0.0
@@ -121,11 +123,12 @@ class Notifier:
                     ]
                     keys = (notifications_key(queue), SIGNAL_KEY, ACTIVE_KEY)
                     pipe.eval(ADD_WITHIN_LIMIT, 3, *keys, DIRECT_LIMIT, max(len(jobs), 1), *pairs)
-                pipe.execute()
+                added = pipe.execute()
         except redis.RedisError:
             self._quiet_until = time.monotonic() + self._rest
             self._wake_later()
             return False
+        self.crowded = any(notifications.values()) and not any(added)
         return True
 
     def _wake_later(self) -> None:

@@ -39,15 +39,20 @@ def test_when_much_waits_the_dispatcher_is_signalled_instead(notifier: Notifier)
     assert notifier.waiting(["default"]) == {"default": DIRECT_LIMIT}
     assert signalled(notifier)
     assert not signalled(notifier)
+    assert not notifier.crowded
     for _ in range(3):
         assert notifier.notify(notifications(ids(1)))
+        assert notifier.crowded
     assert notifier.waiting(["default"]) == {"default": DIRECT_LIMIT}
     assert signalled(notifier)
     assert not signalled(notifier), "once is enough"
+    assert notifier.notify(notifications(ids(1), queue="events"))
+    assert not notifier.crowded, "there is room in that queue"
 
 
 def test_a_queue_in_which_something_changed_is_a_signal(notifier: Notifier) -> None:
     assert notifier.notify({"llm": {}})
+    assert not notifier.crowded
     assert notifier.waiting(["llm"]) == {"llm": 0}
     assert signalled(notifier)
 
