@@ -5,6 +5,7 @@ in turn, prints a table and writes reports/bench.json. docs/performance.md says 
 """
 
 import argparse
+import json
 import signal
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from benchmarks import install
 from benchmarks.figures import FIGURES
 from benchmarks.measures.ingest import FORMS
 from benchmarks.plan import QUICK, Plan, Sizes
-from benchmarks.report import Report, machine
+from benchmarks.report import Report, machine, markdown
 from benchmarks.run import MEASURES, attempt
 from benchmarks.servers import ROOT, BenchError, Servers
 from benchmarks.systems import GRAPHILE, OURS, RIVALS, STRIPE_SYNC
@@ -33,6 +34,9 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = arguments(words)
     if asked.figures:
         print("\n".join(figure.documented for all_of in FIGURES.values() for figure in all_of))
+        return 0
+    if asked.markdown:
+        print(markdown(json.loads(asked.report.read_text())))
         return 0
     signal.signal(signal.SIGTERM, _leave)
     base = QUICK if asked.quick else Sizes()
@@ -98,6 +102,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of everything random")
     parser.add_argument("--report", type=Path, default=ROOT / "reports" / "bench.json")
     parser.add_argument("--figures", action="store_true", help="measure nothing; list the figures as the docs do")
+    parser.add_argument("--markdown", action="store_true", help="measure nothing; print the last report's table")
     asked = parser.parse_args(words)
     if asked.peers is None:
         asked.peers = [] if asked.quick else list(PEERS)

@@ -128,6 +128,13 @@ class Report:
         return statistics.median(values) if values else None
 
 
+def markdown(document: Mapping[str, Any]) -> str:
+    """The rows of a report that was written, as docs/performance.md has them."""
+    lines = [COLUMNS[1:], ["---"] * len(COLUMNS[1:])]
+    lines += [[_cell(row[column]) for column in COLUMNS[1:]] for row in document["rows"]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _cell(value: object) -> str:
     match value:
         case None:
