@@ -139,7 +139,7 @@ class ClerkAccounts:
     def in_use(self, own_tenants: Mapping[str, UUID | None]) -> set[UUID]:
         """Return those of the own tenants of people that are a customer, have made something, or are somebody else's
         too."""
-        return {tenant_id for (tenant_id,) in self._driver.execute(IN_USE.encode(), _pairs(own_tenants))}
+        return {tenant_id for (tenant_id,) in self._driver.execute(IN_USE.encode(), _pairs(own_tenants), prepare=True)}
 
 
 def _account(clerk_id: str, exists: bool, *row: Any) -> Account:
