@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.billing.tiers import PLANS, Tier
@@ -12,69 +13,80 @@ from domain.identity.accounts import Account, History
 from domain.identity.events import Fact, Login, read
 from domain.identity.people import ActiveMembership, Person
 from domain.quota import quota
-from workers.engine.job import Batch, BatchJob, Tx
+from workers.engine.job import Batch, Tx
 
 OF_MANY = "concerns more than a person's own row"
 
-Incoming = tuple[BatchJob, Event, Fact]
-
 
 def apply_clerk_events(batch: Batch) -> None:
-    """Apply events of people and their logins, each person's as if one came after the other, in a few statements.
-
-    What is rare, and concerns more than a person's own row, is left: deletions, organizations, memberships, and people
-    whom another program has added.
-    """
-    tx, outcomes = batch.tx, dict[UUID, Outcome]()
-    concerning = incoming(batch)
-    tx.clerk_accounts.lock(concerning)
-    accounts = tx.clerk_accounts.load(concerning)
-    parked = waiting_logins(tx, [clerk_id for clerk_id in concerning if accounts[clerk_id].person is None])
-    histories: dict[str, History] = {}
-    for clerk_id, each_incoming in concerning.items():
-        account, logins = accounts[clerk_id], parked.get(clerk_id, ())
-        for each, event, fact in each_incoming:
-            if account.ended:
-                each.leave("the account is deleted")
-            elif isinstance(fact, Ignored):
-                outcomes[event.id] = Outcome(fact.status, fact.detail)
-                each.report(outcome=fact.status)
-            elif not account.is_whole or logins is None or not isinstance(fact, (Person, Login)):
-                each.leave(OF_MANY)
-            else:
-                history = histories.setdefault(clerk_id, History(account.person, logins))
-                each.report(outcome=history.apply(event, fact))
-    followed = [(accounts[clerk_id], history) for clerk_id, history in histories.items()]
-    there = [(account, history) for account, history in followed if account.person is not None]
-    add_people(batch, [(account, new.person) for account, new in followed if account.person is None and new.person])
-    save_people(tx, [(account, history.person) for account, history in there if history.changes and history.person])
-    rename_tenants(tx, there)
-    for history in histories.values():
-        outcomes |= {event_id: Outcome(status) for event_id, status in history.outcomes.items()}
-    tx.events.mark_many(outcomes)
-
-
-def incoming(batch: Batch) -> dict[str, list[Incoming]]:
-    """Read the events, and return them by whom they concern; the others are left.
+    """Apply the events of a batch that concern people alone, and leave the others.
 
     Raises:
         MalformedEvent: one of them cannot be read.
     """
     events = batch.tx.events.get_many([each.arguments["event_id"] for each in batch.jobs])
-    concerning: defaultdict[str, list[Incoming]] = defaultdict(list)
+    instance = batch.ports.clerk_instance
+    facts = [(event, read(event.payload, sent_at=event.occurred_at, instance=instance)) for event in events.values()]
+    places = {each.arguments["event_id"]: n for n, each in enumerate(batch.jobs)}
+    facts.sort(key=lambda pair: places[pair[0].id])
+    outcomes = apply_to_people(batch.tx, facts, batch.now())
     for each in batch.jobs:
-        event = events.get(each.arguments["event_id"])
-        if event is None:
-            each.leave("there is nothing to apply")
+        if (status := outcomes.get(each.arguments["event_id"])) is None:
+            each.leave(OF_MANY)
+        else:
+            each.report(outcome=status)
+
+
+def apply_to_people(tx: Tx, facts: Iterable[tuple[Event, Fact]], now: datetime) -> dict[UUID, Status]:
+    """Apply events of people and their logins, each person's as if one came after the other, in a few statements.
+
+    Returns what became of them at their turn, by id. What is rare, and concerns more than a person's own row, is
+    missing there, and nothing is written for it: deletions, organizations, memberships, and people whom another program
+    has added.
+    """
+    concerning = of_people(facts)
+    if not concerning:
+        return {}
+    tx.clerk_accounts.lock(concerning)
+    accounts = tx.clerk_accounts.load(concerning)
+    parked = waiting_logins(tx, [clerk_id for clerk_id in concerning if accounts[clerk_id].person is None])
+    at_their_turn: dict[UUID, Status] = {}
+    outcomes: dict[UUID, Outcome] = {}
+    histories: dict[str, History] = {}
+    for clerk_id, theirs in concerning.items():
+        account, logins = accounts[clerk_id], parked.get(clerk_id, ())
+        if account.ended:
             continue
-        fact = read(event.payload, sent_at=event.occurred_at, instance=batch.ports.clerk_instance)
+        history = History(account.person, logins or ())
+        for event, fact in theirs:
+            if isinstance(fact, Ignored):
+                at_their_turn[event.id] = fact.status
+                outcomes[event.id] = Outcome(fact.status, fact.detail)
+            elif account.is_whole and logins is not None:
+                at_their_turn[event.id] = history.apply(event, fact)
+        histories[clerk_id] = history
+        outcomes |= {event_id: Outcome(status) for event_id, status in history.outcomes.items()}
+    followed = [(accounts[clerk_id], history) for clerk_id, history in histories.items()]
+    there = [(account, history) for account, history in followed if account.person is not None]
+    add_people(tx, [(account, new.person) for account, new in followed if account.person is None and new.person], now)
+    save_people(tx, [(account, history.person) for account, history in there if history.changes and history.person])
+    rename_tenants(tx, there)
+    if outcomes:
+        tx.events.mark_many(outcomes)
+    return at_their_turn
+
+
+def of_people(facts: Iterable[tuple[Event, Fact]]) -> dict[str, list[tuple[Event, Person | Login | Ignored]]]:
+    """Return the events that concern one person, or one account of which nothing follows, by its id."""
+    concerning: defaultdict[str, list[tuple[Event, Person | Login | Ignored]]] = defaultdict(list)
+    for event, fact in facts:
         match fact:
             case Login() | Person(deleted_at=None):
-                concerning[fact.clerk_id].append((each, event, fact))
+                concerning[fact.clerk_id].append((event, fact))
             case Ignored() if event.subject is not None:
-                concerning[event.subject].append((each, event, fact))
+                concerning[event.subject].append((event, fact))
             case _:
-                each.leave(OF_MANY)
+                pass
     return concerning
 
 
@@ -92,15 +104,15 @@ def waiting_logins(tx: Tx, newcomers: Sequence[str]) -> dict[str, list[tuple[Eve
     return logins
 
 
-def add_people(batch: Batch, newcomers: Iterable[tuple[Account, Person]]) -> None:
+def add_people(tx: Tx, newcomers: Iterable[tuple[Account, Person]], now: datetime) -> None:
     """Add people who were not there, each with a tenant of their own, on the free plan; its months count from now."""
-    tx, added = batch.tx, dict[UUID, tuple[Person, UUID, ActiveMembership]]()
+    added: dict[UUID, tuple[Person, UUID, ActiveMembership]] = {}
     for account, person in newcomers:
         own_tenant = tx.new_id()
         added[tx.new_id()] = (person, own_tenant, account.opened(own_tenant).place(person, in_use=False))
-    free = quota.first_period(PLANS[Tier.FREE].monthly_quota, batch.now())
+    free = quota.first_period(PLANS[Tier.FREE].monthly_quota, now)
     if added and not tx.clerk_accounts.add(added, free):
-        raise Unavailable("another program has added one of these people meanwhile")
+        raise Unavailable("another program has added one of these people meanwhile", retry_after=timedelta(seconds=1))
 
 
 def save_people(tx: Tx, changed: Iterable[tuple[Account, Person]]) -> None:

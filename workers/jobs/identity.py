@@ -25,7 +25,7 @@ from domain.identity.people import (
 from domain.quota import quota
 from domain.text.personal import identifiers
 from workers.engine.job import Context, Tx, job
-from workers.jobs.clerk_events import apply_clerk_events
+from workers.jobs.clerk_events import apply_clerk_events, apply_to_people
 
 EVENTS_AT_ONCE, EVENTS_FOUND_AT_ONCE = 1000, 200
 """Read, and changed, in one transaction."""
@@ -91,6 +91,8 @@ def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: st
 def apply_event(ctx: Context, tx: Tx, event: Event) -> Status:
     """Apply one event, and with it those that have waited for what it brings. Returns what became of it."""
     fact = read(event.payload, sent_at=event.occurred_at, instance=ctx.ports.clerk_instance)
+    if (applied := apply_to_people(tx, [(event, fact)], ctx.now()).get(event.id)) is not None:
+        return applied
     detail: str | None = None
     match fact:
         case Ignored(status, detail):
