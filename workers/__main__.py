@@ -20,6 +20,7 @@ from domain.errors import ViralError
 from workers.adapters.ports import preload_language_models
 from workers.engine.discovery import discover
 from workers.engine.queues import wanted_queues
+from workers.runtime.attend import attend
 from workers.runtime.error_text import traceback_of
 from workers.runtime.terminal import guard_output
 from workers.settings import load
@@ -33,7 +34,7 @@ Asked = SimpleQueue[signal.Signals]
 """The queue by which a process is asked to stop; unlike an event's lock, its `put` suits a signal handler."""
 
 
-def begin() -> int:
+def begin() -> None:
     """Run worker processes until they are asked to stop, or one of them ends.
 
     The first argument of the command line, if there is one, names another function than `workers.main:start`.
@@ -49,7 +50,7 @@ def begin() -> int:
     gc.collect()
     gc.freeze()
     parent = Parent(lambda asked: start().run(asked), patience=settings.worker_grace_seconds + SIGN_OFF_SECONDS)
-    return parent.run(settings.worker_processes)
+    parent.run(settings.worker_processes)
 
 
 class Parent:
@@ -65,49 +66,22 @@ class Parent:
         self._stops = {signal.SIGTERM, signal.SIGINT}
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` wants it
             self._stops.add(signal.SIGHUP)
-        self._children: set[int] = set()
-        self._failed = False
+        self._children: list[int] = []
 
-    def run(self, processes: int) -> int:
-        """Return the exit code: 1 if a process failed or was killed, else 0."""
+    def run(self, processes: int) -> None:
+        """Fork so many, and become the process that waits for them (`workers/runtime/attend.py`)."""
         handled = self._stops | {signal.SIGCHLD, signal.SIGALRM}
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # what is ignored need not be kept until asked for
         # A signal waits until it is asked for: none comes between a fork and the note of it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         for _ in range(processes):
             self._fork(mask)
-        stopping = False
-        while self._children:
-            number = signal.sigwait(handled)
-            ended = self._note_ended()
-            if number == signal.SIGALRM:
-                self._send(signal.SIGKILL)
-            elif (ended or number in self._stops) and not stopping:
-                stopping = True
-                signal.alarm(self._patience)
-                self._send(signal.SIGTERM)
-        return int(self._failed)
-
-    def _note_ended(self) -> bool:
-        before = len(self._children)
-        for child in list(self._children):
-            found, status = os.waitpid(child, os.WNOHANG)
-            if found:
-                self._children.remove(child)
-                if code := os.waitstatus_to_exitcode(status):
-                    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                    sys.stderr.write(f"viral worker: process {child} {how}\n")
-                    self._failed = True
-        return len(self._children) < before
-
-    def _send(self, number: signal.Signals) -> None:
-        for child in self._children:
-            os.kill(child, number)
+        attend(self._children, self._stops, patience=self._patience)
 
     def _fork(self, mask: Iterable[int]) -> None:
         parent = os.getpid()
         if child := os.fork():
-            self._children.add(child)
+            self._children.append(child)
             return
         code = 1
         try:
@@ -138,4 +112,4 @@ def _stop_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(begin())
+    begin()

@@ -43,4 +43,4 @@ WORK: dict[str, Callable[[Asked], None]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(Parent(WORK[sys.argv[1]], patience=int(sys.argv[2])).run(2))
+    Parent(WORK[sys.argv[1]], patience=int(sys.argv[2])).run(2)
