@@ -23,6 +23,7 @@ from integrations.clerk import webhooks as clerk
 from integrations.stripe import webhooks as stripe
 from simulators.clerk.events import clerk_event, clerk_session, clerk_user
 from simulators.personas import Body, Persona, random_persona
+from workers.app import App
 from workers.jobs.identity import apply_clerk_event
 
 LOGINS_EACH, CHECKOUTS = 5, 100
@@ -55,7 +56,7 @@ def measure(plan: Plan) -> None:
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
         ):
             bought.add_tenants(looking)
-            store(storing, joined)
+            store(app, storing, joined)
             applied(system, looking, len(joined))
             plan.settle()
 
@@ -64,7 +65,7 @@ def measure(plan: Plan) -> None:
                 return sum(each.cpu() for each in workers) + postgres
 
             before, began = used(), time.perf_counter()
-            store(storing, logins)
+            store(app, storing, logins)
             waits: list[float] = []
             for who, bodies in bought.each():
                 waits.append(checkout(client, looking, who, bodies))
@@ -76,8 +77,8 @@ def measure(plan: Plan) -> None:
             plan.report.add("storm-checkout", "ours", max(waits))
 
 
-def store(connection: AppConnection, bodies: Sequence[Body]) -> None:
-    """Store events of Clerk, as the endpoint does."""
+def store(app: App, connection: AppConnection, bodies: Sequence[Body]) -> None:
+    """Store events of Clerk and notify of them, as the endpoint does."""
     job = apply_clerk_event
     for start in range(0, len(bodies), BATCH):
         batch = [
@@ -93,6 +94,7 @@ def store(connection: AppConnection, bodies: Sequence[Body]) -> None:
             for body in bodies[start : start + BATCH]
         ]
         store_and_commit(connection, batch)
+        app.notifier.notify({job.queue: {event.job_id: event.priority for event in batch if event.job_id}})
 
 
 def applied(system: System, looking: psycopg.Connection, count: int) -> None:
