@@ -203,7 +203,8 @@ def savepoint(driver: psycopg.Connection[Any], scope: str, *, first: bool) -> It
 def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, keep: bool) -> None:
     """Give a connection back to its pool, rolled back; close it if that fails, or if it is not to be kept."""
     try:
-        driver.rollback()
+        if driver.pgconn.transaction_status != TransactionStatus.IDLE:
+            driver.rollback()
         if driver.autocommit:
             driver.autocommit = False  # a pipelined transaction had it
     except psycopg.Error:
