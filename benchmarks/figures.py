@@ -432,7 +432,8 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             alone(at_least=200),
         ),
         figure("waiting-seconds", "s", "from enqueueing them to the last concept, 20 of which are the model's"),
-        figure("waiting-memory", "MB", "the most memory (PSS) of the dyno meanwhile", alone(at_most=250)),
+        figure("waiting-held", "MB", "memory (PSS) of the dyno while all of them wait"),
+        figure("waiting-memory", "MB", "the most of it, also when they are answered", alone(at_most=250)),
         figure(
             "waiting-beside-p50",
             "ms",
