@@ -88,7 +88,7 @@ job_queue = table(
         "cancel_requested_at",
     ),
     sa.CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
-    # A new row is not compressed yet, so this is its whole size. Workers claim a hundred jobs at once.
+    # A new row is not compressed yet, so this is its whole size. Workers claim hundreds of jobs at once.
     sa.CheckConstraint("pg_column_size(payload) <= 262144", name="payload_size"),
     sa.CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     sa.Index(

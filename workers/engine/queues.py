@@ -6,10 +6,9 @@ from functools import partial
 
 import dramatiq
 
-QUEUES = {"events": 250, "default": 100, "llm": 1, "media": 1, "render": 1, "social": 1}
+QUEUES = {"events": 250, "default": 250, "llm": 1, "media": 1, "render": 1, "social": 1}
 """The queues, named by what their jobs wait for, and how many jobs a thread may take at once. Jobs that wait for the
-outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred, and events, which are
-applied together, by more.
+outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred.
 
 The jobs of `media` wait for other people's servers and stores, those of `render` for this machine's cores: a process
 runs only a few of them at once (`render_limit`)."""
