@@ -32,6 +32,8 @@ def not_enqueued(handlers: Mapping[str, tuple[str, str]], files: Mapping[str, st
         for node in nodes(text):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in local:
                 used.add(local[node.id])
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in local:
+                used.add((".".join(local[node.value.id]), node.attr))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in declared:
                 named.add(node.value)
     return {name for name, place in handlers.items() if place not in used and name not in named}

@@ -27,6 +27,7 @@ BY_CONTRAST = {
     "media.kind image": "whatever is no video; `kind_of` makes it of the content type",
     "media.kind video": "`kind_of` makes it of the content type",
     "provider_jobs.state cancelled": "what the provider answers of a clip (`ClipState`), by its own word",
+    "quota_ledger.kind grant": "`ledger_kind` of `domain/billing/books.py` names the entry of a change of plan",
     "quota_holds.status released": "a hold that is neither held nor settled may be taken again: those two are compared",
     "job_steps.status intended": "a step that is not confirmed is looked for before it is done again",
     "job_steps.status unknown": "as intended: what is not confirmed is looked for; people see the difference",
@@ -126,11 +127,14 @@ def test_a_job_type_that_nobody_enqueues_is_found() -> None:
     files = {
         "workers/jobs/upkeep.py": (
             '@job("a.one")\ndef one(ctx): ...\n@job("a.two")\ndef two(ctx): one.enqueue(tx)\n@job("a.three")\n'
-            'def three(ctx): ...\n@job("a.four")\ndef four(ctx): ...\n'
+            'def three(ctx): ...\n@job("a.four")\ndef four(ctx): ...\n@job("a.five")\ndef five(ctx): ...\n'
         ),
-        "scheduler/schedule.py": 'from workers.jobs.upkeep import two as second\nRUNS = (run(second), "a.four")\n',
+        "scheduler/schedule.py": (
+            "from workers.jobs import upkeep\nfrom workers.jobs.upkeep import two as second\n"
+            'RUNS = (run(second), "a.four", upkeep.five)\n'
+        ),
     }
-    handlers = {f"a.{name}": ("workers.jobs.upkeep", name) for name in ("one", "two", "three", "four")}
+    handlers = {f"a.{name}": ("workers.jobs.upkeep", name) for name in ("one", "two", "three", "four", "five")}
     assert not_enqueued(handlers, files) == {"a.three"}
 
 
