@@ -49,8 +49,8 @@ class Heartbeat:
         self._lease = lease
         self._rest = max(rest, interval)
         self._resting = False
-        self._claimed = False
-        """Whether a job was claimed since the last beat."""
+        self._claims = self._claims_seen = 0
+        """Claims so far (or fewer, if two came at once), now and at the last beat."""
         self._written = True
         runner.on_claim = self.renew
         self._stop = threading.Event()
@@ -72,14 +72,15 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Renew the lease, and disown jobs that no thread of this process runs."""
-        resting = not self._claimed and not self._runner.leases
-        self._claimed, self._resting = False, resting
+        claims = self._claims
+        resting = claims == self._claims_seen and not self._runner.leases
+        self._claims_seen, self._resting = claims, resting
         # Written without waiting for the disk or a standby: a server whose commits hang must not make it look dead, and
         # one that crashed forgets at most that it lives a few seconds longer.
         with self._db.transaction(SYSTEM, durable=False) as tx:
             self._renew(tx, self._lease + (self._rest - self._interval if resting else timedelta(0)))
             runs_more = tx.transitions.runs_more(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
-        if resting and self._claimed:  # meanwhile, and the claim's lease may have been lengthened here
+        if resting and self._claims != claims:  # meanwhile, and the claim's lease may have been lengthened here
             self._resting = False
             return self.beat()
         if not runs_more:
@@ -94,7 +95,7 @@ class Heartbeat:
     def renew(self, tx: Tx) -> None:
         """Called in the transaction of each claim, which ends a rest: the lease of one is too long for a process that
         runs a job, and may be over where a beat was missed."""
-        self._claimed = True
+        self._claims += 1
         if self._resting or not self._written:
             self._renew(tx, self._lease)
             self._resting = False

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -217,3 +218,23 @@ def test_a_claim_that_ends_a_rest_renews_a_lease_that_is_over(app: App) -> None:
         tx.driver.execute("UPDATE workers SET lease_until = now() - interval '1 second'")
     runner.claim([enqueue(app)], quarantined=False)
     assert reap(app) == 0
+
+
+def test_a_claim_that_comes_while_a_rest_begins_is_not_overlooked(app: App) -> None:
+    """Its job is not among the leases yet when the beat looks at these."""
+
+    class Claiming(Runner):
+        @property
+        def leases(self) -> frozenset[int]:
+            if claims:
+                self.claim([claims.pop()], quarantined=False)
+                return frozenset()
+            return super().leases
+
+    claims: list[UUID] = []
+    first, _ = a_process(app)
+    runner = Claiming(app.db, TYPES, worker_id=first.worker_id, ports=app.ports, rng=Random(0))
+    heartbeat = Heartbeat(app.db, runner, queues=("default",), version="1", rest=timedelta(hours=1))
+    claims.append(enqueue(app))
+    heartbeat.beat()
+    assert lease_left(app, runner) <= 30
