@@ -154,7 +154,7 @@ class Settings(BaseSettings):
 
     worker_processes: int = Field(default=PROCESSES, ge=1, le=64)
     worker_threads: int = Field(default=THREADS, ge=1, le=256)
-    """Messages of `events`, and of `default`, that one worker process handles at once."""
+    """Messages of `default` that one worker process handles at once."""
     worker_waiting: int = Field(default=100, ge=1, le=1000)
     """Jobs of `llm`, of `media` and of `social` that one worker process runs at once."""
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)

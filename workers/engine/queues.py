@@ -27,10 +27,17 @@ def wanted_queues() -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(",")))) or tuple(QUEUES)
 
 
+EVENT_BATCHES = 2
+"""Batches of events that a process handles at once: one computes while the other waits for Postgres. More of them would
+be smaller ones, and cost as much each."""
+
+
 def places(queues: Iterable[str], *, threads: int, waiting: int, drawing: int) -> Mapping[str, int]:
     """Return how many messages of each queue one worker process runs at once: `waiting` of those that wait, `drawing`
-    of `render`, `threads` of others. A queue has its places to itself: none is ever behind the jobs of another."""
-    return {queue: waiting if queue in WAITING else drawing if queue == "render" else threads for queue in queues}
+    of `render`, a few batches of `events`, `threads` of others. A queue has its places to itself: none is ever behind
+    the jobs of another."""
+    wanted = dict.fromkeys(WAITING, waiting) | {"render": drawing, "events": min(EVENT_BATCHES, threads)}
+    return {queue: wanted.get(queue, threads) for queue in queues}
 
 
 def render_limit(wanted: int, *, cores: int, processes: int) -> int:
