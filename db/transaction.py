@@ -352,11 +352,14 @@ class Tx:
     def transitions(self) -> Transitions:
         return Transitions(self.driver, self.notifications)
 
+    @lazy
+    def queues(self) -> Queues:
+        return Queues(self.driver, self.notifications)
+
     jobs = _on_driver(Jobs)
     claims = _on_driver(Claims)
     archive = _on_driver(Archive)
     dispatch = _on_driver(DispatchOrder)
-    queues = _on_driver(Queues)
     explain = _on_driver(Explain)
     steps = _on_driver(Steps)
     rates = _on_driver(Rates)

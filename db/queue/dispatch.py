@@ -31,7 +31,8 @@ WHERE id = ANY(ARRAY(
 ))
 """
 
-# Skips from queue to queue through the index: as many probes as there are queues, however many jobs wait.
+# Skips from queue to queue through the index: as many probes as there are queues, however many jobs wait. What waits in
+# a declared queue that is paused is not ready: whoever resumes it notifies of it.
 READY_QUEUES = f"""
 WITH RECURSIVE named AS (
     (SELECT queue FROM job_queue WHERE {READY_JOBS} AND queue >= %(start)s ORDER BY queue LIMIT 1)
@@ -40,7 +41,9 @@ WITH RECURSIVE named AS (
     FROM named WHERE named.queue IS NOT NULL
 )
 (SELECT queue FROM unnest(%(declared)s::text[]) AS declared (queue)
- WHERE (SELECT true FROM job_queue j WHERE j.queue = declared.queue AND {READY_JOBS} ORDER BY priority LIMIT 1))
+ WHERE (SELECT true FROM job_queue j WHERE j.queue = declared.queue AND {READY_JOBS} ORDER BY priority LIMIT 1)
+       AND queue <> ALL(ARRAY(
+           SELECT queue FROM queue_policies WHERE tenant_id IS NULL AND paused_at IS NOT NULL)))
 UNION ALL
 (SELECT queue FROM named WHERE queue <> ALL(%(declared)s) LIMIT %(limit)s)
 """

@@ -7,6 +7,7 @@ from uuid import UUID
 import psycopg
 
 from db.postgres.rows import rows_of
+from db.queue.notifications import Notifications
 from domain.queue.limits import ConcurrencyKey, Policy
 
 READ = """
@@ -59,8 +60,9 @@ FROM live GROUP BY queue
 class Queues:
     """Query group; system scope."""
 
-    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+    def __init__(self, driver: psycopg.Connection[Any], notifications: Notifications) -> None:
         self._driver = driver
+        self._notifications = notifications
 
     def pause(self, queue: str, tenant_id: UUID | None = None) -> bool:
         """Let no further job of the queue, or of one tenant in it, begin; False if that was so already. Those that run
@@ -68,9 +70,11 @@ class Queues:
         return bool(self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id}).fetchall()[0][0])
 
     def resume(self, queue: str, tenant_id: UUID | None = None) -> bool:
-        """End a pause; False if there was none."""
+        """End a pause; False if there was none. A dispatcher that rests is told of what waited."""
         values = {"queue": queue, "tenant_id": tenant_id}
         resumed = self._driver.execute(RESUME, values).rowcount == 1
+        if resumed:
+            self._notifications.look_at(queue)
         self._driver.execute(DELETE_EMPTY, values)
         return resumed
 

@@ -368,3 +368,16 @@ def test_a_dispatcher_that_rests_looks_after_a_job_that_somebody_notified_of(app
         assert notified(app) == [job_id]
         until(lambda: waiting(app), "the job to be sent again", seconds=SOON)
         assert not dispatcher.rests
+
+
+def test_a_dispatcher_rests_though_jobs_wait_in_a_queue_that_is_paused_until_somebody_resumes_it(app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        tx.queues.pause("default")
+    job_id = enqueue(app)
+    assert notified(app) == [job_id]
+    with resting(app):
+        assert not waiting(app)
+        with app.db.transaction(SYSTEM) as tx:
+            tx.queues.resume("default")
+        until(lambda: waiting(app), "the job to be sent", seconds=SOON)
+        assert notified(app) == [job_id]
