@@ -96,13 +96,16 @@ class Context(Effects):
             self._result[name] = self._result.get(name, 0) + n
 
     @contextmanager
-    def begin(self) -> Iterator[Tx]:
+    def begin(self, *, durable: bool = True) -> Iterator[Tx]:
         """A short transaction before the end (a reservation, a chunk), committed only if the job is still ours.
+
+        `durable=False` does not wait for the disk: for what the job would find and do again if a crash of the server
+        forgot it. No commit that comes later is kept without it.
 
         Raises:
             JobCancelled: somebody asked for the job to be stopped; nothing of the block is kept.
         """
-        with self._transaction() as tx:
+        with self._transaction(durable=durable) as tx:
             yield tx
             tx.work_as(SYSTEM)
             _heed(tx.transitions.standing(self.job))
@@ -140,12 +143,14 @@ class Context(Effects):
         with self.begin():
             pass
 
-    def _transaction(self) -> AbstractContextManager[Tx]:
+    def _transaction(self, *, durable: bool = True) -> AbstractContextManager[Tx]:
         left = self.remaining
-        return self._open(self._scope, timeout=left if left < USUAL_STATEMENT else None)
+        return self._open(self._scope, timeout=left if left < USUAL_STATEMENT else None, durable=durable)
 
-    def _open(self, scope: Scope, timeout: timedelta | None = None) -> AbstractContextManager[Tx]:
-        return self._db.transaction(scope, timeout=timeout)
+    def _open(
+        self, scope: Scope, timeout: timedelta | None = None, *, durable: bool = True
+    ) -> AbstractContextManager[Tx]:
+        return self._db.transaction(scope, timeout=timeout, durable=durable)
 
     def _real_now(self) -> datetime:
         return self.job.now + timedelta(seconds=elapsed() - self._claimed_at)
