@@ -37,7 +37,8 @@ def links(here, tenant_id):
 
 
 def test_a_day_goes_from_concepts_to_posts_by_itself(here: AutopilotStage):
-    tenant_id = here.tenant(platforms=("bluesky", "tiktok"), times=("12:00", "18:00"), videos_a_day=2)
+    soon, later = (here.now + timedelta(hours=hours) for hours in (1, 7))  # before the next day of chains begins
+    tenant_id = here.tenant(platforms=("bluesky", "tiktok"), times=(f"{soon:%H}:00", f"{later:%H}:00"), videos_a_day=2)
 
     chains = here.until(tenant_id, "done", minutes=200, minutes_a_step=15)
 
@@ -57,7 +58,7 @@ def test_a_day_goes_from_concepts_to_posts_by_itself(here: AutopilotStage):
     assert first.decision.score >= second.decision.score
     assert len(second.decision.passed_over) == len(first.decision.passed_over) == 4
     times = {at.hour for (at,) in here.rows("SELECT scheduled_for FROM social_posts")}
-    assert times == {12, 18}
+    assert times == {soon.hour, later.hour}
     with here.app.db.transaction(SYSTEM) as tx:
         [job_id] = [row[0] for row in here.rows("SELECT id FROM job_queue WHERE job_type LIKE 'generation.g%%'")]
         assert {each["id"] for each in tx.autopilot.of_job(job_id)} == {each["id"] for each in chains}
