@@ -70,7 +70,7 @@ class Queues:
         return bool(self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id}).fetchall()[0][0])
 
     def resume(self, queue: str, tenant_id: UUID | None = None) -> bool:
-        """End a pause; False if there was none. A dispatcher that rests is told of what waited."""
+        """End a pause; False if there was none. A dispatcher that rests is notified of what waited."""
         values = {"queue": queue, "tenant_id": tenant_id}
         resumed = self._driver.execute(RESUME, values).rowcount == 1
         if resumed:
