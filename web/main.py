@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from db.events.probe import OK, WriteProbe
@@ -32,6 +32,7 @@ from web.api.usage import UsageLog
 from web.error_responses import http_error, internal_error
 from web.media import MediaFiles
 from web.oauth import OAuthCallback
+from web.ops.app import ops_routes
 from web.server.body import LargeBodies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
@@ -84,6 +85,8 @@ class WebDeps:
     background: Sequence[Background] = ()
     media: ASGIApp | None = None
     """Hands out media files, where they are in a folder."""
+    ops: Sequence[BaseRoute] = ()
+    """The operator's page."""
     oauth: ASGIApp | None = None
     """Where owners of social accounts come back to when they have given access."""
 
@@ -129,6 +132,7 @@ def run(settings: Settings) -> None:
         ),
         background=(app, usage, store_watch(settings, app.db, Role.WEB)),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
+        ops=ops_routes(app),
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
     )
     server = Server(create_app(deps), connection_limits())
@@ -185,6 +189,7 @@ def create_app(web: WebDeps) -> WebhooksFirst:
             Route("/healthz", healthz),
             Route("/readyz", Readiness(probe.ask, web.redis_ping).answer),
             Mount("/api", web.api),
+            *web.ops,
             *([Route("/oauth/{platform}/callback", web.oauth)] if web.oauth else []),
             *([Route("/media/{tenant}/{name}", web.media, methods=["GET"])] if web.media else []),
         ],

@@ -21,7 +21,7 @@ import psycopg
 from db.postgres.rows import row_of
 
 COLUMNS = """id, tenant_id, job_type, queue, status, priority, payload, result, error_message, attempts, max_attempts,
-    scheduled_for, created_at, started_at, completed_at, unique_key, ordering_key"""
+    scheduled_for, created_at, started_at, completed_at, unique_key, ordering_key, cause"""
 
 ENDED = "status = %(status)s AND completed_at >= %(since)s AND completed_at < %(before)s"
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from db.schema.base import after_tables, jsonb, string, table, timestamp
+from db.schema.queue import BY_A_JOB
 from db.security import APP_ROLE, for_app_role
 
 PARTITION = r"job_archive_(\d{4}_\d\d_\d\d)"
@@ -35,12 +36,14 @@ job_archive = table(
     timestamp("completed_at", nullable=False),
     string("unique_key"),
     string("ordering_key"),
+    string("cause"),
     sa.Column("batch_id", UUID()),  # retired, too
     # The rows of `job_attempts` and `job_steps`, oldest first.
     jsonb("attempt_history", "[]"),
     jsonb("steps", "[]"),
     sa.Index("job_archive_id_idx", "id"),
     sa.Index("job_archive_tenant_idx", "tenant_id", "completed_at"),
+    sa.Index("job_archive_cause_idx", "cause", postgresql_where=sa.text(BY_A_JOB)),
     postgresql_partition_by="RANGE (completed_at)",
 )
 

@@ -32,6 +32,7 @@ webhook_events = table(
     timestamp("duplicate_at"),
     # The time from which `body` and `payload` are not kept any more.
     timestamp("dropped_at"),
+    string("traceparent"),
     # It is one constraint, because every stored event pays for each.
     sa.CheckConstraint(
         f"status IN ({listed(Status)}) AND flag ~ '{FLAGS}' AND char_length(detail) <= {MOST_DETAIL}", name="outcome"

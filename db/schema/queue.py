@@ -30,6 +30,8 @@ END"""
 under row-level security the planner does not take that for safe, and would not look it up in an index. Written as
 Postgres writes it, so that Alembic finds no difference."""
 
+BY_A_JOB = "left(cause, 4) = 'job:'"
+
 # A version 7 UUID (RFC 9562), as in `domain/ids.py`: 48 bits of time in front. Postgres 18 has a function for it.
 before_tables("""
 CREATE FUNCTION new_job_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
@@ -74,6 +76,9 @@ job_queue = table(
     count("crashes", kind=sa.SmallInteger),
     count("snoozes", kind=sa.Integer),
     timestamp("cancel_requested_at"),
+    # What enqueued it, as `domain/ops/causes.py` writes it, and the trace that goes on in it (W3C `traceparent`).
+    string("cause"),
+    string("traceparent"),
     # Retired, dropped in the next release: only the release before uses them, and `job_queue_batch_idx`.
     timestamp("ring_at"),
     count("rings", kind=sa.SmallInteger),
@@ -120,6 +125,8 @@ job_queue = table(
     # Its costs are explained in `db/queue/archive.py`.
     sa.Index("job_queue_ended_idx", "status", "completed_at", postgresql_where=sa.text("completed_at IS NOT NULL")),
     sa.Index("job_queue_tenant_idx", "tenant_id", "created_at", postgresql_where=sa.text("tenant_id IS NOT NULL")),
+    # Only what jobs enqueued: the jobs of events and of schedule runs are found by those.
+    sa.Index("job_queue_cause_idx", "cause", postgresql_where=sa.text(BY_A_JOB)),
     postgresql_with={
         "fillfactor": "80",
         "autovacuum_vacuum_scale_factor": "0.02",
@@ -142,6 +149,20 @@ END $$
 """)
 
 # A function for the same reason: one job is sent as text together with BEGIN and COMMIT (`insert_plain`).
+after_tables("""
+CREATE FUNCTION enqueue_job(
+    id uuid, job_type text, queue text, tenant_id uuid, payload jsonb, priority integer, max_attempts integer,
+    unique_key text, ordering_key text, cost integer, payload_version integer, cause text, traceparent text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO job_queue (id, job_type, queue, tenant_id, payload, priority, max_attempts, unique_key, ordering_key,
+                           cost, payload_version, cause, traceparent)
+    VALUES (id, job_type, queue, tenant_id, payload, priority, max_attempts, unique_key, ordering_key,
+            cost, payload_version, cause, traceparent);
+END $$
+""")
+
+# Retired: the release before calls it.
 after_tables("""
 CREATE FUNCTION enqueue_job(
     id uuid, job_type text, queue text, tenant_id uuid, payload jsonb, priority integer, max_attempts integer,
@@ -187,6 +208,9 @@ job_attempts = table(
     string("error_class"),
     string("error_message"),
     string("traceback"),
+    # The release that ran it, and its error without what differs from case to case.
+    string("release"),
+    string("error_group"),
     timestamp("started_at"),
     timestamp("ended_at", now=True),
     one_of("outcome", ATTEMPT_OUTCOMES),

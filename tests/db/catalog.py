@@ -29,7 +29,7 @@ INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE 'alembic%'
 """
 FUNCTIONS = """
-SELECT 'function ' || proname, pg_get_functiondef(oid), proacl::text
+SELECT 'function ' || oid::regprocedure, pg_get_functiondef(oid), proacl::text
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 """
 TRIGGERS = """
@@ -37,7 +37,7 @@ SELECT 'trigger ' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tg
 """
 EVERYTHING = """
 SELECT 'relation ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
-UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT 'function ' || oid::regprocedure FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 UNION ALL SELECT 'type ' || typname FROM pg_type WHERE typnamespace = 'public'::regnamespace
 UNION ALL SELECT 'constraint ' || conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace
 UNION ALL SELECT 'policy ' || polname FROM pg_policy

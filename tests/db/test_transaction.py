@@ -46,7 +46,7 @@ def opened(database_url: str) -> Iterator[Open]:
 
 
 def leave_mark(tx: Tx) -> None:
-    tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('mark', 1)")
+    tx.driver.execute("INSERT INTO system_metrics (name, value, at) VALUES ('mark', 1, clock_timestamp())")
 
 
 def marks(database: Database) -> int:
@@ -516,7 +516,7 @@ def test_of_the_errors_only_those_of_an_outage_cost_the_connection(opened: Open,
 
 
 def leave_mark_by_sqlalchemy(tx: Tx) -> None:
-    tx.sql.execute(text("INSERT INTO system_metrics (name, value) VALUES ('mark', 1)"))
+    tx.sql.execute(text("INSERT INTO system_metrics (name, value, at) VALUES ('mark', 1, clock_timestamp())"))
 
 
 def test_a_commit_that_is_refused_is_an_outage_too(opened: Open, owner_url: str) -> None:

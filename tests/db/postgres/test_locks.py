@@ -310,6 +310,7 @@ def test_no_change_of_a_column_is_a_change_of_a_key(owner_url: str) -> None:
         "generations_tenant_id_job_id_key",
         "generations_tenant_id_source_id_key",
         "media_tenant_id_sha256_key",
+        "operator_tokens_token_hash_key",
         "social_accounts_tenant_id_platform_external_id_key",
         "social_posts_tenant_id_video_id_account_id_attempt_group_key",
     }

@@ -1,0 +1,16 @@
+"""The operator's page of an application on real servers, asked without a socket."""
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from web.ops.app import ops_routes
+from workers.app import App
+
+
+@pytest.fixture
+def ops(app: App) -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=ops_routes(app)), base_url="http://127.0.0.1:8000") as client:
+        yield client

@@ -1,0 +1,67 @@
+"""A page of `/ops`: a path, a template, and a view, which asks `workers/ops` and returns what the template shows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from domain.errors import ViralError
+from domain.text.readable import readable, span
+from workers.app import App
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+class NothingThere(ViralError):
+    """There is no such thing to show; the page says so with status 404."""
+
+
+class WrongFilter(ViralError):
+    """The URL asks for what cannot be; the page says what is wrong with status 400, and shows the unfiltered list's
+    form."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One request for a page. `path` has the parts of the path in braces, `query` the filters of the URL; both are
+    anybody's text. `role` is that of the operator's token: `look` or `act`."""
+
+    app: App
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    role: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """`view` works in a thread and may take its time; it returns the template's variables.
+
+    Raises, from `view`:
+        NothingThere, WrongFilter: as they say.
+    """
+
+    path: str
+    title: str
+    template: str
+    view: Callable[[Look], Mapping[str, Any]]
+    in_menu: bool = True
+
+
+def templates() -> Environment:
+    """Return the environment of all templates: everything is escaped, and a variable that is not there is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"readable": readable, "span": span, "iso": _iso}
+    return environment
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()
