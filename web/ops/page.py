@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from domain.errors import ViralError
-from domain.text.readable import readable, span
+from web.ops.filters import filters
 from workers.app import App
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -59,9 +58,5 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"readable": readable, "span": span, "iso": _iso}
+    environment.filters |= filters()
     return environment
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

@@ -1,0 +1,84 @@
+"""How values are written on the pages of `/ops`: the filters of its templates."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from domain.text.readable import readable, span
+
+KINDS: Final[Mapping[str, Sequence[str]]] = {
+    "good": ("ok", "alive", "active", "completed", "confirmed", "published", "applied", "settled", "paid", "on time"),
+    "runs": ("running", "rendering", "claimed", "submitting", "submitted", "processing", "checking"),
+    "waits": ("pending", "ready", "deferred", "scheduled", "draft", "received", "needs_approval", "intended", "held"),
+    "bad": ("failed", "fail", "dead", "needs_reconnect", "missed", "overdue", "late", "banned", "expired", "past_due"),
+    "doubt": ("unconfirmed", "unknown", "parked", "warn", "quarantine", "draining", "unpaid", "in_inbox"),
+}
+"""What a word of a state means for who looks at it; of a word like `parked:thin` the part before the colon counts.
+Other words (`cancelled`, `paused`, `ignored:type`) mean that nothing happens: `off`."""
+
+KIND_OF: Final = {word: kind for kind, words in KINDS.items() for word in words}
+
+
+def filters() -> Mapping[str, Callable[..., Any]]:
+    return {
+        "readable": readable,
+        "span": span,
+        "iso": iso,
+        "ago": ago,
+        "exact": exact,
+        "quoted": quoted,
+        "state_kind": state_kind,
+        "with_query": with_query,
+        "polyline": polyline,
+    }
+
+
+def iso(moment: datetime) -> str:
+    return moment.isoformat()
+
+
+def ago(moment: datetime, now: datetime | None = None) -> str:
+    """Return `3m 2s ago` or `in 3m 2s`, by this process's clock: the exact time stands beside it."""
+    passed = (now or datetime.now(UTC)) - moment
+    if abs(passed.total_seconds()) < 1:
+        return "just now"
+    return f"{span(passed)} ago" if passed.total_seconds() > 0 else f"in {span(-passed)}"
+
+
+def exact(number: Any) -> str:
+    """Return all digits of a number, in groups of three; text as it is."""
+    if isinstance(number, int | Decimal) and not isinstance(number, bool):
+        return f"{number:,}"
+    return readable(number)
+
+
+def quoted(text: str) -> str:
+    """Return text as one segment of a URL's path. A segment of dots alone means another page to a browser, however it
+    is escaped; a `~` behind it is then a page that does not exist."""
+    return quote(text, safe="") if text.strip(".") else f"{text}~"
+
+
+def state_kind(word: object) -> str:
+    return KIND_OF.get(str(word).partition(":")[0], "off")
+
+
+def with_query(url: str, **changed: object) -> str:
+    """Return a URL of this site with some of its filters changed; those that are None are taken out."""
+    path, query = urlsplit(url)[2:4]
+    parts = dict(parse_qsl(query, keep_blank_values=True)) | changed
+    kept = urlencode([(name, value) for name, value in parts.items() if value is not None])
+    return f"{path}?{kept}" if kept else path or "/"
+
+
+def polyline(values: Sequence[float | None], width: int, height: int) -> str:
+    """Return the points of an SVG polyline from zero at the bottom to the greatest value at the top; gaps are left
+    out."""
+    top = max((float(value) for value in values if value is not None), default=0) or 1
+    step = width / max(1, len(values) - 1)
+    return " ".join(
+        f"{step * at:.1f},{height - (height - 2) * float(value) / top - 1:.1f}"
+        for at, value in enumerate(values)
+        if value is not None
+    )
