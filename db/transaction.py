@@ -41,6 +41,7 @@ from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
 from db.ops.health import Health
 from db.ops.requests import Requests
+from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
 from db.postgres.connection import (
     DEFAULT_SETTINGS,
@@ -377,6 +378,7 @@ class Tx:
     health = _on_driver(Health)
     requests = _on_driver(Requests)
     store_views = _on_driver(StoreViews)
+    series = _on_driver(MetricSeries)
     performance = _on_driver(Performance)
     planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)

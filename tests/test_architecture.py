@@ -33,7 +33,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("workers.engine", "workers.runtime", "db.queue", "db.transaction", "db.postgres"),
         *("domain.queue", "domain.errors", "domain.ids", "domain.ports", "domain.text"),
     ),
-    "workers.runtime": ("workers.runtime", "db.postgres", "db.migrate", "db.transaction", "integrations", "domain"),
+    "workers.runtime": (
+        *("workers.runtime", "db.postgres", "db.migrate", "db.transaction", "db.ops.series", "integrations", "domain"),
+    ),
     "workers.jobs": ("workers.jobs", "workers.engine.job", "domain"),
     "db.queue": ("db.queue", "db.schema", "db.postgres", "domain.queue", "domain.errors", "domain.ids", "domain.text"),
     "db.schema": ("db.schema", "db.security", "db.postgres.errors", "domain"),

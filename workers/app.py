@@ -21,8 +21,10 @@ from workers.engine.batcher import Batcher
 from workers.engine.discovery import discover
 from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
+from workers.engine.queues import QUEUES
 from workers.engine.runner import PutBack, Runner
 from workers.runtime.ids import Ids
+from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
@@ -42,6 +44,7 @@ class App:
     notifications: Batcher[Notifications, None]
     job_types: JobTypes
     ports: Ports
+    metrics: Metrics
     version: str
     clock: Callable[[], datetime] | None = None
 
@@ -131,13 +134,15 @@ def build(
         application_name=name,
         settings=transactions,
     )
+    job_types = discover(packages)
     return App(
         settings=settings,
         db=db,
         notifier=notifier,
         notifications=notifications,
-        job_types=discover(packages),
+        job_types=job_types,
         ports=open_ports(settings, db),
+        metrics=Metrics({"job_type": job_types.keys(), "queue": QUEUES}),
         version=VERSION,
         clock=clock,
     )
