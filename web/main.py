@@ -33,6 +33,7 @@ from web.error_responses import http_error, internal_error
 from web.media import MediaFiles
 from web.oauth import OAuthCallback
 from web.ops.app import ops_routes
+from web.ops.live import MOST_STREAMS, Live
 from web.server.body import LargeBodies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
@@ -51,6 +52,9 @@ from workers.settings import Settings
 
 READY_FOR = 1.0
 """Seconds that a result of `/readyz` is used again, so that nobody can make us open connections at will."""
+
+FRESH_FOR = 2.0
+"""Seconds that a page of `/ops` is shown to others too: it is less than the time between two looks."""
 
 log = structlog.get_logger()
 
@@ -112,6 +116,8 @@ def run(settings: Settings) -> None:
         sessions.prepare()
     usage = UsageLog(app.db.separate())
     rate_limiter = RateLimiter(connect(settings.redis_url, used_for="the limits of requests"))
+    limits = connection_limits()
+    live = Live(most=min(MOST_STREAMS, limits.others // 4))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
@@ -132,10 +138,10 @@ def run(settings: Settings) -> None:
         ),
         background=(app, usage, store_watch(settings, app.db, Role.WEB)),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
-        ops=ops_routes(app),
+        ops=ops_routes(app, live, fresh_for=FRESH_FOR),
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
     )
-    server = Server(create_app(deps), connection_limits())
+    server = Server(create_app(deps), limits, ending=live.end)
     _stop_on_signals(server)
     # Everything loaded by now stays. Unfrozen, every full collection walks it, and all requests wait for 70 ms.
     gc.collect()

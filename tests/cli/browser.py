@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,28 @@ class Page:
     def requested(self) -> list[str]:
         """The address of every request so far."""
         return [params["request"]["url"] for params in self._all("Network.requestWillBeSent")]
+
+    def show_as(self, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+        """Have a window of this size, in CSS pixels, and an owner who prefers `light` or `dark`."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._order("Emulation.setDeviceMetricsOverride", **size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._order("Emulation.setEmulatedMedia", features=features)
+
+    def press(self, key: str) -> None:
+        """Press a key that writes nothing (`Tab`, `Enter`)."""
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
+        for kind in ("rawKeyDown", "keyUp"):
+            self._order("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def without_scripts(self) -> None:
+        """Run no script of the pages that are opened from now on."""
+        self._order("Emulation.setScriptExecutionDisabled", value=True)
+
+    def picture(self, path: Path) -> None:
+        """Write a PNG of the whole page."""
+        answer = self._order("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(b64decode(answer["data"]))
 
     def downloaded(self) -> str:
         """The name that the next download was saved under."""

@@ -1,6 +1,5 @@
 """`/ops`, the operator's page: it shows what `workers/ops` answers, and changes nothing."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +10,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from domain.errors import Unavailable
+from web.ops.answers import Answers
 from web.ops.filters import with_query
+from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
 from web.ops.pages.workers import WORKERS
 from workers.app import App
@@ -34,40 +36,58 @@ THEME_COOKIE: Final = "ops_theme"
 A_YEAR: Final = 365 * 24 * 3600
 
 
-def ops_routes(app: App) -> list[Route | Mount]:
-    """The routes of `/ops`."""
-    environment = templates()
+def ops_routes(app: App, live: Live | None = None, *, fresh_for: float = 0.0) -> list[Route | Mount]:
+    """The routes of `/ops`. Pages follow what happens if there is `live`; an answer is shown to all who ask within
+    `fresh_for` seconds."""
+    environment, answers = templates(), Answers(fresh_for)
+    environment.globals["is_live"] = live is not None
     return [
-        *(Route(f"/ops{page.path}", Answer(app, page, environment), methods=["GET"]) for page in PAGES),
-        Mount("/ops/static", StaticFiles(directory=STATIC)),
+        *(Route(f"/ops{page.path}", Answer(app, page, environment, answers), methods=["GET"]) for page in PAGES),
+        *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
+        Mount("/ops/static", Static(directory=STATIC)),
     ]
+
+
+class Static(StaticFiles):
+    """Files that a browser keeps, and asks about each time: a new release has others under the same names."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 class Answer:
     """Answers one page of `/ops` to whoever may look."""
 
-    def __init__(self, app: App, page: Page, environment: Environment) -> None:
+    def __init__(self, app: App, page: Page, environment: Environment, answers: Answers) -> None:
         self._app = app
         self._page = page
         self._environment = environment
+        self._answers = answers
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        response = await asyncio.to_thread(self._answer, Request(scope))
+        response = await self._answer(Request(scope))
         await response(scope, receive, send)
 
-    def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         query = dict(request.query_params)
         if "theme" in query:
             return _keep_theme(request, query["theme"])
         look = Look(self._app, request.path_params, query, role="look")
+        key = (self._page.path, *(tuple(sorted(part.items())) for part in (look.path, look.query)), look.role)
+        template, status = self._page.template, 200
         try:
-            return self._rendered(request, self._page.template, self._page.view(look))
+            shown = await self._answers.get(key, lambda: self._page.view(look))
         except NothingThere as error:
-            return self._rendered(request, "nothing.html", {"says": str(error)}, status=404)
+            template, status, shown = "nothing.html", 404, {"says": str(error)}
         except WrongFilter as error:
-            return self._rendered(request, "nothing.html", {"says": str(error)}, status=400)
+            template, status, shown = "nothing.html", 400, {"says": str(error)}
+        except Unavailable as error:
+            template, status, shown = "unavailable.html", 503, {"says": str(error)}
+        return await self._answers.run(lambda: self._rendered(request, template, shown, status))
 
-    def _rendered(self, request: Request, template: str, shown: Mapping[str, Any], *, status: int = 200) -> Response:
+    def _rendered(self, request: Request, template: str, shown: Mapping[str, Any], status: int) -> Response:
         theme = request.cookies.get(THEME_COOKIE)
         frame = {
             "page": self._page,

@@ -9,7 +9,9 @@ connection: the newest one is accepted, and of the others one is closed that has
 import asyncio
 import math
 import resource
+import socket
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache, partial
@@ -535,10 +537,14 @@ class Connections:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, whose connections have limits."""
+    """uvicorn's server, whose connections have limits. When it stops it calls `ending`, which ends streams that would
+    never end."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, **options: Any) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: ConnectionLimits, *, ending: Callable[[], object] = lambda: None, **options: Any
+    ) -> None:
         self.pool = Connections(limits)
+        self._ending = ending
         protocol = cast(Any, partial(Connection, pool=self.pool))
         super().__init__(
             uvicorn.Config(
@@ -554,6 +560,10 @@ class Server(uvicorn.Server):
                 **options,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
