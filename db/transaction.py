@@ -77,10 +77,10 @@ from db.posting.restores import Restores
 from db.queue.archive import Archive
 from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
-from db.queue.enqueue import NewJob, insert, insert_one, insert_plain
+from db.queue.enqueue import ENQUEUED, NewJob, insert, insert_one, insert_plain
 from db.queue.explain import Explain
 from db.queue.jobs import Jobs
-from db.queue.notifications import Notifications
+from db.queue.notifications import Count, Notifications
 from db.queue.policies import Queues
 from db.queue.rates import Rates
 from db.queue.schedules import ScheduleRuns
@@ -146,6 +146,11 @@ def _on_driver(group: Callable[[AppConnection], Group]) -> lazy[Group]:
 
 def _on_sql(group: Callable[[Connection], Group]) -> lazy[Group]:
     return lazy(lambda tx: group(tx.sql))
+
+
+def _counting(group: Callable[[AppConnection, Count], Group]) -> lazy[Group]:
+    """A query group that also has things counted when the transaction has committed."""
+    return lazy(lambda tx: group(tx.driver, tx.notifications.count))
 
 
 class SecondConnection(RuntimeError):
@@ -267,6 +272,7 @@ class Tx:
             beginning = b"" if self._begun else self._begin_commands(driver)
             commit(driver, beginning + insert_plain(self._plain, driver))
             self.notifications.add(self._plain.queue, self._plain.id, self._plain.priority)
+            self.notifications.count(ENQUEUED, self._plain.job_type)
 
     def close(self) -> None:
         """Give the connection back; what is not committed is rolled back."""
@@ -299,6 +305,7 @@ class Tx:
         if self._pipelined and job.due_at_once:
             self.driver.execute(insert_plain(job, self.driver))
             self.notifications.add(job.queue, job.id, job.priority)
+            self.notifications.count(ENQUEUED, job.job_type)
             return job.id
         if self.used or not job.plain:
             return insert_one(self.driver, self.notifications, job)
@@ -371,8 +378,8 @@ class Tx:
     clerk_accounts = _on_driver(ClerkAccounts)
     forgetting = _on_driver(Forgetting)
     billing = _on_driver(Billing)
-    plans = _on_driver(Plans)
-    generating = _on_driver(Generating)
+    plans = _counting(Plans)
+    generating = _counting(Generating)
     trends = _on_driver(TrendSources)
     imported_trends = _on_driver(ImportedTrends)
     health = _on_driver(Health)
@@ -382,7 +389,7 @@ class Tx:
     performance = _on_driver(Performance)
     planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)
-    submissions = _on_driver(Submissions)
+    submissions = _counting(Submissions)
     video_budgets = _on_driver(VideoBudgets)
     video_providers = _on_driver(VideoProviders)
     posts = _on_driver(Posts)
@@ -402,7 +409,7 @@ class Tx:
     chains = _on_driver(Chains)
     access = _on_sql(Access)
     identity = _on_sql(Identity)
-    quota = _on_driver(Quotas)
+    quota = _counting(Quotas)
     tenants = _on_sql(Tenants)
     generations = _on_sql(Generations)
     learning = _on_sql(Learning)
@@ -518,7 +525,7 @@ class Database:
             raise
         finally:
             tx.close()
-        if tx.notifications:
+        if tx.notifications or tx.notifications.counted:
             self._on_commit(tx.notifications)
 
     def separate(self, pool_size: int = 1) -> "Database":

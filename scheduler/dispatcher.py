@@ -29,6 +29,7 @@ from workers.engine.broker import BLOCK_SECONDS
 from workers.engine.notifier import DIRECT_LIMIT, SIGNAL_KEY, Notifier, Signal
 from workers.engine.queues import QUEUES
 from workers.runtime.error_text import text_of
+from workers.runtime.metrics import Metrics
 
 TICK, TICK_BUSY = 0.5, 0.03
 """Seconds between two rounds without a signal: when all ready jobs wait in Redis, and when more are ready than fit."""
@@ -76,8 +77,10 @@ class Dispatcher:
         stopwatch: Callable[[], float] = monotonic,
         window: int = WINDOW,
         rest: float = REST,
+        metrics: Metrics | None = None,
     ) -> None:
         self._db = db
+        self._metrics = metrics or Metrics()
         self._notifier = notifier
         self._stopwatch = stopwatch
         self._size = window
@@ -197,6 +200,8 @@ class Dispatcher:
             with self._db.transaction(SYSTEM) as tx:
                 jobs = tx.dispatch.next(queue, self._size if whole else DIRECT_LIMIT, TENANT_WEIGHTS)
             new, sent = window.update(jobs, now, whole=whole)
+            if window.repeated:
+                self._metrics.count("viral_notifications_lost_total", "missing", by=window.repeated)
             if new or sent:
                 window.note_missing(sent, self._notifier.dispatch(queue, new, sent), now)
         except (redis.RedisError, *NO_ANSWER):
@@ -243,6 +248,8 @@ class Window:
 
     def __init__(self, size: int = WINDOW) -> None:
         self.backlog = False
+        self.repeated = 0
+        """How many jobs the last update sends again because Redis did not have them any more."""
         self._size = size
         self._read_at = float("-inf")
         self._sent: dict[str, Sent] = {}
@@ -258,6 +265,7 @@ class Window:
         """
         new: Scores = {}
         before: Scores = {}
+        self.repeated = 0
         remembered = {} if whole else self._sent
         for job_id, score, limited in jobs:
             sent = self._sent.get(job_id)
@@ -266,6 +274,7 @@ class Window:
                 remembered[job_id] = Sent(None, FIRST_WAIT)
             # A limit may have refused what it would admit now.
             elif limited or (sent.missing_since is not None and now - sent.missing_since >= sent.wait):
+                self.repeated += not limited
                 new[job_id] = score
                 remembered[job_id] = Sent(None, min(sent.wait * 2, LONGEST_WAIT))
             else:

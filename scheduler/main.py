@@ -23,6 +23,7 @@ from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
 from workers.engine.outcomes import rescue
 from workers.runtime import logs
+from workers.runtime.metrics import REPORT_EVERY, Metrics, MetricsReport
 from workers.runtime.redis_client import connect
 from workers.runtime.startup import when_served
 from workers.settings import Settings
@@ -70,18 +71,24 @@ class Ticker:
     """The dispatcher on a thread of its own, which waits to be signalled, and the duties on APScheduler's threads."""
 
     def __init__(self, app: App) -> None:
-        self._notifier = Notifier(connect(app.settings.redis_url, patience=BLOCK_SECONDS + 1, used_for="dispatching"))
+        client = connect(app.settings.redis_url, patience=BLOCK_SECONDS + 1, used_for="dispatching")
+        self._notifier = Notifier(client, metrics=app.metrics)
         idle_interval = app.settings.idle_interval
-        self._dispatcher = dispatcher = Dispatcher(app.db, self._notifier, rest=idle_interval)
+        self._dispatcher = dispatcher = Dispatcher(app.db, self._notifier, rest=idle_interval, metrics=app.metrics)
         self._call_off = app.notifier
         self._stop = threading.Event()
         self._dispatching = threading.Thread(target=dispatcher.run, args=(self._stop,), name="dispatcher", daemon=True)
-        rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY)
+        rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY, metrics=app.metrics)
         resting = Resting(lambda: dispatcher.idle, longest=max(REST, idle_interval))
         calendar = Calendar(app.db, SCHEDULES, clock=app.clock)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
-        self._duties = [_guarded(resting.unless(rescuer.rescue)), _guarded(calendar.fire_in_time)]
-        for duty, every in zip(self._duties, (RESCUE_EVERY, FIRE_EVERY), strict=True):
+        self._report = MetricsReport(app.db, app.metrics, role=Role.SCHEDULER, release=app.version)
+        self._duties = {
+            _guarded(resting.unless(rescuer.rescue)): RESCUE_EVERY,
+            _guarded(calendar.fire_in_time): FIRE_EVERY,
+            _guarded(self._report.send): timedelta(seconds=REPORT_EVERY),
+        }
+        for duty, every in self._duties.items():
             self._clock.add_job(
                 duty,
                 "interval",
@@ -105,6 +112,7 @@ class Ticker:
         self._dispatcher.end_wait(self._call_off)
         self._clock.shutdown(wait=True)
         self._dispatching.join(timeout=STOPS_WITHIN)
+        self._report.try_to_send()
         self._notifier.close()
 
 
@@ -143,7 +151,9 @@ class Rescuer:
         *,
         after_outage: timedelta = timedelta(0),
         stopwatch: Callable[[], float] = monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._db = db
         self._types = job_types
         self._after_outage = after_outage.total_seconds()
@@ -162,7 +172,9 @@ class Rescuer:
             now = self._stopwatch()
             if self._writable_since is None:
                 self._writable_since = now
-            return rescue(self._db, self._types) if now - self._writable_since >= self._after_outage else 0
+            if now - self._writable_since < self._after_outage:
+                return 0
+            return rescue(self._db, self._types, self._metrics)
         except NO_ANSWER:
             self._writable_since = None
             raise

@@ -6,7 +6,7 @@ import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 from uuid import UUID
@@ -47,6 +47,7 @@ from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.runtime import logs
 from workers.runtime.ids import Ids
+from workers.runtime.metrics import Metrics, MetricsReport, MetricsThread
 from workers.runtime.redis_client import SAYS, Trouble, connect, diagnose
 from workers.settings import Settings
 
@@ -93,6 +94,7 @@ class WebDeps:
     """The operator's page."""
     oauth: ASGIApp | None = None
     """Where owners of social accounts come back to when they have given access."""
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def run(settings: Settings) -> None:
@@ -115,14 +117,16 @@ def run(settings: Settings) -> None:
     if sessions is not None:
         sessions.prepare()
     usage = UsageLog(app.db.separate())
-    rate_limiter = RateLimiter(connect(settings.redis_url, used_for="the limits of requests"))
+    redis = connect(settings.redis_url, used_for="the limits of requests")
+    rate_limiter = RateLimiter(redis, metrics=app.metrics)
+    report = MetricsReport(app.db, app.metrics, role=Role.WEB, release=app.version)
     limits = connection_limits()
     live = Live(most=min(MOST_STREAMS, limits.others // 4))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
         connect=app.db.connect,
-        notify=app.notifications.post,
+        notify=app.committed,
         redis_ping=app.notifier.probe,
         clock=time.time,
         make_id=Ids(),
@@ -136,10 +140,11 @@ def run(settings: Settings) -> None:
             rate_limiter=rate_limiter,
             usage=usage,
         ),
-        background=(app, usage, store_watch(settings, app.db, Role.WEB)),
+        background=(app, usage, store_watch(settings, app.db, Role.WEB), MetricsThread(report)),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
         ops=ops_routes(app, live, fresh_for=FRESH_FOR),
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
+        metrics=app.metrics,
     )
     server = Server(create_app(deps), limits, ending=live.end)
     _stop_on_signals(server)
@@ -165,11 +170,19 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
 
 def create_app(web: WebDeps) -> WebhooksFirst:
     """Put the application together. Nothing is connected or started before its lifespan begins."""
-    writer = WebhookWriter(web.connect, web.notify)
+    writer = WebhookWriter(web.connect, web.notify, metrics=web.metrics)
     bodies = LargeBodies()
     endpoints = [
         WebhookEndpoint(
-            source, EVENT_READERS[source], usable_secrets(source, secrets), job, writer, web.clock, web.make_id, bodies
+            source,
+            EVENT_READERS[source],
+            usable_secrets(source, secrets),
+            job,
+            writer,
+            web.clock,
+            web.make_id,
+            bodies,
+            web.metrics,
         )
         for source, secrets, job in (
             ("stripe", web.stripe_secrets, web.stripe_job),

@@ -20,9 +20,11 @@ import structlog
 from db.events.writer import NewEvent, Stored, store_and_commit
 from db.postgres.connection import AppConnection
 from db.postgres.error_text import one_line
+from db.queue.enqueue import ENQUEUED
 from db.queue.notifications import Notifications
 from domain.errors import Unavailable
 from workers.engine.batcher import Batcher
+from workers.runtime.metrics import Metrics
 
 Answer = asyncio.Future[Stored]
 
@@ -56,6 +58,7 @@ class WebhookWriter:
         max_batch: int = 128,
         max_waiting: int = 2000,
         patience: float = 5.0,
+        metrics: Metrics | None = None,
     ) -> None:
         """`patience`: seconds that a request waits for its commit; a shorter outage is only a delay.
 
@@ -63,6 +66,7 @@ class WebhookWriter:
         """
         self._connect = connect
         self._notify = notify
+        self._metrics = metrics or Metrics()
         self._patience = patience
         self._accepting = False
         self._connection: AppConnection | None = None
@@ -159,7 +163,9 @@ class WebhookWriter:
             Unavailable: Postgres cannot be reached, or stores nothing now.
         """
         try:
-            stored = store_and_commit(self._connected(), [delivery.event for delivery in batch])
+            with self._metrics.timed("viral_ingest_commit_seconds"):
+                stored = store_and_commit(self._connected(), [delivery.event for delivery in batch])
+            self._metrics.observe("viral_ingest_batch_events", len(batch))
         except Unavailable as error:
             if not self._away:
                 log.warning("webhook_writer.postgres_away", reason=one_line(error))
@@ -185,6 +191,9 @@ class WebhookWriter:
         for delivery, each in zip(batch, stored, strict=True):
             if not each.duplicate and each.job_id is not None:
                 notifications.add(each.queue, each.job_id, delivery.event.priority)
+                notifications.count(ENQUEUED, delivery.event.job_type)
+            outcome = "duplicate" if each.duplicate else "accepted"
+            self._metrics.count("viral_webhooks_total", delivery.event.source, outcome)
         if notifications:
             self._notify(notifications)
         _log_accepted(batch, stored)

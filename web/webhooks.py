@@ -27,6 +27,7 @@ from web.server.body import MAX_BODY, BodyTooLarge, Disconnected, LargeBodies, T
 from web.server.headers import secured
 from web.webhook_writer import WebhookWriter
 from workers.engine.job import JobType
+from workers.runtime.metrics import Metrics
 
 RECEIVED: Final = JSONResponse({"received": True})
 
@@ -71,6 +72,7 @@ class WebhookEndpoint:
     clock: Callable[[], float]
     make_id: Callable[[], UUID]
     bodies: LargeBodies
+    metrics: Metrics = field(default_factory=Metrics)
     reported_unset: bool = field(default=False, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +82,7 @@ class WebhookEndpoint:
             return
         except Exception as error:
             log.exception("webhook.failed", source=self.source)
+            self._count("error")
             response = await internal_error(Request(scope), error)
         await response(scope, receive, send)
 
@@ -96,6 +99,7 @@ class WebhookEndpoint:
             except BodyTooLarge as error:
                 return self._reject(413, str(error), "BODY_TOO_LARGE")
             except TooManyBodies as error:
+                self._count("overloaded")
                 return _unavailable(str(error), "OVERLOADED")
             except SignatureInvalid as error:
                 return self._reject(400, str(error), "SIGNATURE_INVALID")
@@ -109,17 +113,24 @@ class WebhookEndpoint:
         except Unavailable as error:
             fields = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
             log.error("webhook.not_stored", **fields, reason=str(error), seldom=True)
+            self._count("not_stored")
             return _unavailable("the event could not be stored now; send it again later", "NOT_STORED")
         return RECEIVED
 
     def _reject(self, status: int, text: str, code: str) -> Response:
         log.warning("webhook.refused", source=self.source, code=code, reason=text)
+        self._count({400: "malformed", 413: "too_large"}[status] if code != "SIGNATURE_INVALID" else code.lower())
         return error_response(status, text, code)
+
+    def _count(self, outcome: str) -> None:
+        """Count a delivery that was not stored; those that were are counted by the writer."""
+        self.metrics.count("viral_webhooks_total", self.source, outcome)
 
     def _unset(self) -> Response:
         if not self.reported_unset:
             log.error("webhook.secret_not_set", source=self.source)
             self.reported_unset = True
+        self._count("secret_not_set")
         return _unavailable(f"no usable signing secret is set for {self.source}", "SECRET_NOT_SET")
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from random import Random
 from types import ModuleType
 from uuid import uuid4
@@ -59,10 +60,15 @@ class App:
             ports=self.ports,
             rng=Random(),  # noqa: S311 - jitter
             put_back=put_back or self.notifier.put_back,
+            metrics=self.metrics,
             clock=self.clock,
             stopwatch=stopwatch,
             batch_size=batch_size,
         )
+
+    def committed(self, notifications: Notifications) -> None:
+        """Count what a transaction has committed, and have the workers notified; neither waits nor raises."""
+        _committed(self.metrics, self.notifications, notifications)
 
     def check_schema(self) -> None:
         """Check that this release may work on this database.
@@ -118,7 +124,9 @@ def build(
         JobTypeTwice: two job types share a name.
     """
     require(settings, "database_url", "redis_url")
-    notifier = Notifier(connect(settings.redis_url))
+    job_types = discover(packages)
+    metrics = Metrics({"job_type": job_types.keys(), "queue": QUEUES})
+    notifier = Notifier(connect(settings.redis_url), metrics=metrics)
     notifications = Batcher(
         notifier.notify_all,
         name="notifications",
@@ -130,11 +138,10 @@ def build(
         pool_size=settings.pool_size or pool_size,
         pool_timeout=parse(settings.database_url).pool_timeout or pool_timeout,
         new_id=Ids(),
-        on_commit=notifications.post,
+        on_commit=partial(_committed, metrics, notifications),
         application_name=name,
         settings=transactions,
     )
-    job_types = discover(packages)
     return App(
         settings=settings,
         db=db,
@@ -142,7 +149,14 @@ def build(
         notifications=notifications,
         job_types=job_types,
         ports=open_ports(settings, db),
-        metrics=Metrics({"job_type": job_types.keys(), "queue": QUEUES}),
+        metrics=metrics,
         version=VERSION,
         clock=clock,
     )
+
+
+def _committed(metrics: Metrics, batcher: Batcher[Notifications, None], notifications: Notifications) -> None:
+    for (name, *labels), by in notifications.counted.items():
+        metrics.count(name, *labels, by=by)
+    if notifications:
+        batcher.post(notifications)

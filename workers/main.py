@@ -28,6 +28,7 @@ from workers.engine.queues import (
 from workers.engine.threads import Threads
 from workers.runtime import logs
 from workers.runtime.cores import usable_cores
+from workers.runtime.metrics import MetricsReport
 from workers.runtime.startup import when_served
 from workers.settings import Settings, load
 
@@ -56,14 +57,17 @@ class WorkerProcess:
         pool_size = usual_pool(Role.WORKER, settings.worker_threads)
         self._app = build(settings, name="viral worker", pool_size=pool_size, packages=packages)
         self._runner = self._app.runner()
+        separate = self._app.db.separate()
+        report = MetricsReport(separate, self._app.metrics, role=Role.WORKER, release=self._app.version)
         self._heartbeat = Heartbeat(
-            self._app.db.separate(),
+            separate,
             self._runner,
             queues=queues,
             version=self._app.version,
             interval=interval,
             lease=lease,
             rest=timedelta(seconds=settings.idle_interval),
+            report=report.try_to_send,
         )
         self._store_watch = store_watch(settings, self._app.db, Role.WORKER)
         self._places = places(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from db.identity.people import only_banned
 from db.ops.requests import BY_KEY_OR_LIVE, KEPT
 from db.postgres.connection import together
 from db.postgres.rows import row_of, rows_of
+from db.queue.notifications import COST, Count
 from db.tenants.quota import LOCK, is_due, locked_quota
 from domain.concepts.generation import LanguageModel, PastConcept, Usage
 from domain.concepts.timing import is_zone
@@ -123,8 +125,9 @@ class Daily:
 class Generating:
     """Query group."""
 
-    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+    def __init__(self, driver: psycopg.Connection[Any], count: Count) -> None:
         self._driver = driver
+        self._count = count
 
     def asked(self, tenant_id: UUID, *, job_type: str, key: str | None, remembered: timedelta | None) -> Asked:
         """Lock the quota, and read what a request is decided from; one round trip. `key`: its idempotency key.
@@ -172,7 +175,8 @@ class Generating:
             return
         values = {"tenant_id": tenant_id, "job_id": job_id, "call": call, "model": usage.model}
         values |= {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out, "cost_usd": usage.cost_usd}
-        self._driver.execute(RECORD, values)
+        if self._driver.execute(RECORD, values).rowcount and usage.cost_usd is not None:
+            self._count(COST, usage.model.partition("/")[0], by=Decimal(usage.cost_usd))
 
     def recent(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest generations in scope, with the number of their concepts."""

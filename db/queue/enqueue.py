@@ -21,6 +21,9 @@ from domain.text.storable import to_json
 LARGEST_PAYLOAD = 262_144
 """Characters. The table has a limit of its own, for what other programs insert."""
 
+ENQUEUED = "viral_jobs_enqueued_total"
+"""The metric that counts new jobs, by their type."""
+
 PART = 250
 """Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
 
@@ -187,14 +190,18 @@ def _inserted(
     if cursor.description is None:
         due = jobs
         ids = [job.id for job in jobs]
+        new = jobs
     else:
         is_due: dict[UUID, bool] = dict(cursor.fetchall())
         due = [job for job in jobs if is_due.get(job.id)]
+        new = [job for job in jobs if job.id in is_due]
         if not all(is_due.values()):
             notifications.defer()
         ids = [job.id if job.id in is_due else _twin_or_insert(driver, notifications, job) for job in jobs]
     for job in due:
         notifications.add(job.queue, job.id, job.priority)
+    for job in new:
+        notifications.count(ENQUEUED, job.job_type)
     return ids
 
 

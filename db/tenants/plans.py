@@ -8,7 +8,9 @@ from uuid import UUID
 
 import psycopg
 
+from db.queue.notifications import Count
 from db.schema.tenants import CONSUMPTION
+from db.tenants.quota import ENTRIES
 from db.tenants.tenants import QUOTA_COLUMNS, unknown
 from domain.billing.books import Entry
 from domain.billing.plan import TenantBilling
@@ -61,8 +63,9 @@ ORDER BY place
 class Plans:
     """Query group; system scope."""
 
-    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+    def __init__(self, driver: psycopg.Connection[Any], count: Count) -> None:
         self._driver = driver
+        self._count = count
 
     def lock(self, *, customers: Collection[str], named: Collection[UUID] = ()) -> dict[UUID, TenantBilling]:
         """Return what billing may change in the tenants that these customers pay for, or that are named, as far as they
@@ -114,6 +117,8 @@ class Plans:
         ]
         if rows:
             self._driver.execute(RECORD, [list(column) for column in zip(*rows, strict=True)], prepare=True)
+            for _, kind, *_ in rows:
+                self._count(ENTRIES, kind)
 
 
 def _billing(row: tuple[Any, ...]) -> TenantBilling:

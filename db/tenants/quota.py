@@ -14,6 +14,7 @@ import psycopg
 
 from db.postgres.connection import together
 from db.postgres.rows import rows_of
+from db.queue.notifications import Count
 from db.schema.base import EARLIEST, LATEST
 from db.schema.tenants import CONSUMPTION
 from db.tenants.tenants import QUOTA_COLUMNS, quota_values, unknown
@@ -21,6 +22,8 @@ from domain.quota import quota as rules
 from domain.quota.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
 
 MOST = 2**31 - 1
+ENTRIES = "viral_quota_entries_total"
+"""The metric that counts entries, by their kind. Those that a trigger writes are not counted."""
 
 
 def is_due(now: str) -> str:
@@ -145,8 +148,9 @@ SELECT id, 'reset', used - was, used, monthly_quota, starts_at, %(cause)s FROM m
 class Quotas:
     """Query group."""
 
-    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+    def __init__(self, driver: psycopg.Connection[Any], count: Count) -> None:
         self._driver = driver
+        self._count = count
 
     def lock(self, tenant_id: UUID) -> Quota:
         """Return the quota, locked until the transaction ends.
@@ -166,6 +170,7 @@ class Quotas:
     ) -> None:
         """Append to the ledger; `cause` says who or what: `job:…`, `event:…`, `person:…`."""
         self._driver.execute(ENTRY, _entry(tenant_id, kind, cause, after) | {"amount": amount, "taken_at": taken_at})
+        self._count(ENTRIES, kind)
 
     def hold(self, tenant_id: UUID, job_id: UUID, count: int, now: datetime) -> None:
         """Take `count` concepts for the job, unless an earlier attempt did. A job that gave them back when it failed,
@@ -262,6 +267,7 @@ class Quotas:
         [(count, due)] = self._driver.execute(LOCK_DUE, {"now": now, "limit": limit}, prepare=True).fetchall()
         if count:
             self._driver.execute(RESET, {"now": now, "tenants": due, "cause": cause}, prepare=True)
+            self._count(ENTRIES, "reset", by=int(count))
         return int(count)
 
     def ledger(self, tenant_id: UUID, limit: int = 20, *, since: datetime | None = None) -> list[dict[str, Any]]:
@@ -280,6 +286,7 @@ class Quotas:
         ]
         if rows:
             self._driver.execute(HOLD, [list(column) for column in zip(*rows, strict=True)], prepare=True)
+            self._count(ENTRIES, "hold", by=len(rows))
 
     def _begin(self, tenant_id: UUID, quota: Quota, now: datetime, cause: str) -> Quota:
         """`reset_if_due`, as an entry of its own."""
@@ -301,6 +308,7 @@ class Quotas:
         quota, amount = after
         values = {"amount": -amount, "taken_at": hold.taken_at}
         self._driver.execute(CLOSED, _entry(tenant_id, kind, f"job:{job_id}", quota) | values, prepare=True)
+        self._count(ENTRIES, kind)
 
 
 def locked_quota(tenant_id: UUID, locked: psycopg.Cursor[Any]) -> Quota:

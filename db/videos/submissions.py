@@ -18,6 +18,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from db.queue.notifications import COST, Count
 from db.videos.budgets import VideoBudgets
 from domain.videos.budget import Budget, month_of, reserve, revise, settle
 from domain.videos.plan import Clip
@@ -126,8 +127,9 @@ SELECT coalesce(sum(final_usd), 0) FROM provider_jobs WHERE tenant_id = %s AND v
 class Submissions:
     """Query group. What changes a state returns the state before, or None if it was another than it can change."""
 
-    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+    def __init__(self, driver: psycopg.Connection[Any], count: Count) -> None:
         self._driver = driver
+        self._count = count
         self._budgets = VideoBudgets(driver)
 
     def of_video(self, tenant_id: UUID, video_id: UUID) -> list[ProviderJob]:
@@ -288,6 +290,7 @@ class Submissions:
 
     def _record_usage(self, tenant_id: UUID, name: str, charged: Decimal, job_id: UUID | None) -> None:
         self._driver.execute(USAGE, (tenant_id, name, charged, job_id))
+        self._count(COST, name.partition("/")[0], by=charged)
 
 
 class _Changed(NamedTuple):

@@ -23,6 +23,7 @@ import structlog
 
 from domain.identity.access import Caller
 from web.error_responses import retry_later
+from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import RedisClient
 from workers.settings import Settings
 
@@ -97,8 +98,14 @@ class RateLimiter:
     request wait for it."""
 
     def __init__(
-        self, client: RedisClient, *, rest: float = 2.0, monotonic: Callable[[], float] = time.monotonic
+        self,
+        client: RedisClient,
+        *,
+        rest: float = 2.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._client = client
         self._rest = rest
         self._monotonic = monotonic
@@ -138,6 +145,7 @@ class RateLimiter:
         )
 
     def _note_uncounted(self) -> None:
+        self._metrics.count("viral_rate_limit_bypassed_total")
         with self._lock:
             self.uncounted += 1
             now = time.monotonic()

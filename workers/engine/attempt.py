@@ -13,10 +13,11 @@ The row of `job_queue` alone decides which it is. See docs/decisions/0001-the-ro
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from random import Random
+from time import perf_counter
 from typing import TypeVar
 from uuid import UUID
 
@@ -45,6 +46,7 @@ from workers.engine.job import JobTypes
 from workers.engine.outcomes import run_failure_hook
 from workers.runtime import logs
 from workers.runtime.error_text import text_of
+from workers.runtime.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -68,6 +70,7 @@ class Attempts:
         clock: Callable[[], datetime] | None,
         leases: set[int],
         stopping: threading.Event,
+        metrics: Metrics,
     ) -> None:
         self._db = db
         self._types = job_types
@@ -76,6 +79,9 @@ class Attempts:
         self._clock = clock
         self._leases = leases
         self._stopping = stopping
+        self._metrics = metrics
+        self._began: dict[int, float] = {}
+        """When the handlers of jobs began whose outcome is not written yet, by lease token."""
         self._completions = Batcher(self._complete, name="completions", limit=1000)
 
     def start(self) -> None:
@@ -110,16 +116,19 @@ class Attempts:
             DatabaseUnavailable, CommitUnknown: its outcome could not be written before this process was to stop.
         """
         completes_later = False
+        self._began[claimed.lease_token] = perf_counter()
         with _logged_as(claimed):
             try:
                 completes_later = self._handle(claimed).completes_later
                 if not completes_later:
                     log.info("job.completed")
+                    self._count(claimed, "completed")
             except Exception as error:
                 self._conclude(claimed, error)
             finally:
                 if not completes_later:
                     self._leases.discard(claimed.lease_token)
+                    self._began.pop(claimed.lease_token, None)
 
     def _handle(self, claimed: ClaimedJob) -> Context:
         if claimed.cancel_requested_at is not None:
@@ -145,6 +154,7 @@ class Attempts:
         match error:
             case LeaseLost():
                 log.warning("job.lease_lost", kept="nothing of this attempt")
+                self._count(claimed, "lease_lost")
             case Snoozed() | JobCancelled():
                 try:
                     if isinstance(error, Snoozed):
@@ -160,7 +170,9 @@ class Attempts:
                 # The answer to a COMMIT was lost: read what became of it, on another connection.
                 completed = self._persist(lambda tx: tx.transitions.completed(claimed))
                 log.warning("job.commit_unknown", completed=completed)
-                if not completed:
+                if completed:
+                    self._count(claimed, "completed")
+                else:
                     self._return(claimed, error)
             case DatabaseUnavailable() | Contended():
                 self._return(claimed, error)
@@ -169,6 +181,7 @@ class Attempts:
 
     def _snooze(self, claimed: ClaimedJob, snoozed: Snoozed) -> None:
         mine = self._reschedule(claimed, FailedAttempt("snoozed", "Snoozed", str(snoozed)), snoozed.after)
+        self._count(claimed, "snoozed" if mine else "lease_lost")
         wait = round(snoozed.after.total_seconds(), 1)
         log.info("job.snoozed" if mine else "job.lease_lost", reason=str(snoozed), retry_in_s=wait)
 
@@ -176,6 +189,7 @@ class Attempts:
         attempt = FailedAttempt("cancelled", "JobCancelled", "stopped as somebody asked for")
         mine = self._end(claimed, "cancelled", attempt, reason="cancelled")
         log.info("job.cancelled" if mine else "job.lease_lost")
+        self._count(claimed, "cancelled" if mine else "lease_lost")
 
     def _return(self, claimed: ClaimedJob, error: DatabaseUnavailable | CommitUnknown | Contended) -> None:
         """The database went away in the middle, or others held what the job needs: nothing of the attempt was kept, and
@@ -185,6 +199,7 @@ class Attempts:
             self._fail(claimed, error)
             return
         mine = self._reschedule(claimed, FailedAttempt("returned", type(error).__name__, str(error)), again.after)
+        self._count(claimed, "returned" if mine else "lease_lost")
         wait = round(again.after.total_seconds(), 1)
         log.warning("job.returned" if mine else "job.lease_lost", reason=str(error), retry_in_s=wait)
 
@@ -205,6 +220,8 @@ class Attempts:
             log.exception("job.failure_not_recorded", error_class=attempt.error_class)
             attempt = named(attempt, unrecordable)
             mine = self._record_failure(claimed, attempt, decision)
+        outcome = "retried" if isinstance(decision, Retry) else "failed"
+        self._count(claimed, outcome if mine else "lease_lost")
         expected = isinstance(error, ViralError)
         (log.warning if expected else log.error)(
             "job.failed" if mine else "job.lease_lost",
@@ -266,6 +283,7 @@ class Attempts:
             if lost := [str(each.job.id) for each in done if each.job.id not in completed]:
                 log.warning("jobs.lease_lost", job_ids=lost)
         self._leases.difference_update(each.job.lease_token for each in done)
+        self._count_all(done, completed)
         return [each.job.id in completed for each in done]
 
     def _complete_without_the_refused(self, done: Sequence[Done], error: Exception) -> list[bool]:
@@ -281,7 +299,31 @@ class Attempts:
                 log.exception("job.failure_not_recorded")
             finally:
                 self._leases.discard(job.lease_token)
+                self._began.pop(job.lease_token, None)
         return [False]
+
+    # --- what is counted -------------------------------------------------------------------------------------------
+
+    def _count(self, claimed: ClaimedJob, outcome: str) -> None:
+        """Count the end of an attempt, once."""
+        began = self._began.pop(claimed.lease_token, None)
+        if began is not None:
+            self._count_ends(claimed.job_type, outcome, [perf_counter() - began])
+
+    def _count_all(self, done: Sequence[Done], completed: Collection[UUID]) -> None:
+        ended, seconds = perf_counter(), dict[tuple[str, str], list[float]]()
+        for job, _ in done:
+            began = self._began.pop(job.lease_token, ended)
+            outcome = "completed" if job.id in completed else "lease_lost"
+            seconds.setdefault((job.job_type, outcome), []).append(ended - began)
+        for (job_type, outcome), each in seconds.items():
+            self._count_ends(job_type, outcome, each)
+
+    def _count_ends(self, job_type: str, outcome: str, seconds: Sequence[float]) -> None:
+        self._metrics.count("viral_attempts_total", job_type, outcome, by=len(seconds))
+        self._metrics.observe_all("viral_job_duration_seconds", seconds, job_type, outcome)
+        if outcome == "lease_lost":
+            self._metrics.count("viral_fence_refusals_total", by=len(seconds))
 
     # --- many jobs in one transaction -----------------------------------------------------------------------------
 
@@ -305,6 +347,7 @@ class Attempts:
         except CommitUnknown as error:
             alone = self._persist(lambda tx: [job for job in batch if not tx.transitions.completed(job)])
             log.warning("batch.commit_unknown", completed=len(batch) - len(alone), reason=str(error))
+            self._count_ends(batch[0].job_type, "completed", [0.0] * (len(batch) - len(alone)))
             return alone
         except DatabaseUnavailable as error:
             log.info("batch.undone", jobs=len(batch), reason=str(error))
@@ -323,6 +366,7 @@ class Attempts:
         jobs = [each for each in map(self._read, batch) if each is not None]
         if job_type.many is None or len(jobs) < 2:
             return batch
+        began = perf_counter()
         with self._db.transaction(SYSTEM, timeout=_patience(batch)) as tx:
             job_type.many(Batch(tx, jobs, ports=self._ports, clock=self._clock))
             handled = [each.done for each in jobs if each.left_because is None]
@@ -331,6 +375,8 @@ class Attempts:
                 raise LeaseMissing
         if handled:
             log.info("jobs.completed", count=len(handled), job_type=job_type.name)
+            seconds = (perf_counter() - began) / len(handled)
+            self._count_ends(job_type.name, "completed", [seconds] * len(handled))
         done = {each.job.id for each in handled}
         return [claimed for claimed in batch if claimed.id not in done]
 

@@ -7,7 +7,7 @@ that ends such a rest renews the lease in its own transaction, so whoever dies w
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -39,8 +39,10 @@ class Heartbeat:
         interval: timedelta = INTERVAL,
         lease: timedelta = LEASE,
         rest: timedelta = INTERVAL,
+        report: Callable[[], object] = lambda: None,
     ) -> None:
-        """`rest` is the interval while the process runs nothing, if that is longer."""
+        """`rest` is the interval while the process runs nothing, if that is longer. `report` is called after each beat
+        that was written, and at the end; it does not raise."""
         self._db = db
         self._runner = runner
         self._queues = queues
@@ -48,6 +50,7 @@ class Heartbeat:
         self._interval = interval
         self._lease = lease
         self._rest = max(rest, interval)
+        self._report = report
         self._resting = False
         self._claims = self._claims_seen = 0
         """Claims so far (or fewer, if two came at once), now and at the last beat."""
@@ -124,6 +127,7 @@ class Heartbeat:
         with self._db.transaction(SYSTEM) as tx:
             returned = tx.transitions.give_back_all(self.worker_id)
             tx.workers.delete(self.worker_id)
+        self._report()
         return returned
 
     def _run(self) -> None:
@@ -141,6 +145,7 @@ class Heartbeat:
                 if not self._written:
                     log.info("worker.heartbeat_back")
                 self._written = True
+                self._report()
 
     def _wait(self) -> bool:
         """Wait until it is time for the next beat; True if there is none any more."""

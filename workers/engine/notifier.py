@@ -20,6 +20,7 @@ import redis
 from db.queue.dispatch import PRIORITY_STEP
 from db.queue.notifications import DEFERRED, Notifications
 from workers.engine.queues import notifications_key
+from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import RedisClient
 
 DIRECT_LIMIT = 64
@@ -92,10 +93,11 @@ class Notifier:
     is woken, and finds in the table what nobody was notified of.
     """
 
-    def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
+    def __init__(self, client: RedisClient, *, rest: float = 2.0, metrics: Metrics | None = None) -> None:
         self.crowded = False
         """Whether no queue had a place for the jobs of the last notification, which only signalled the dispatcher."""
         self._client = client
+        self._metrics = metrics or Metrics()
         self._rest = rest
         self._quiet_until = 0.0
         self._retry: threading.Timer | None = None
@@ -109,6 +111,7 @@ class Notifier:
         woken later. Never raises; False if Redis does not answer.
         """
         if time.monotonic() < self._quiet_until:
+            self._count_lost(notifications)
             return False
         try:
             with self._client.pipeline(transaction=False) as pipe:
@@ -127,9 +130,14 @@ class Notifier:
         except redis.RedisError:
             self._quiet_until = time.monotonic() + self._rest
             self._wake_later()
+            self._count_lost(notifications)
             return False
         self.crowded = any(notifications.values()) and not any(added)
         return True
+
+    def _count_lost(self, notifications: Mapping[str, Mapping[UUID, int]]) -> None:
+        if jobs := sum(map(len, notifications.values())):
+            self._metrics.count("viral_notifications_lost_total", "refused", by=jobs)
 
     def _wake_later(self) -> None:
         with self._lock:

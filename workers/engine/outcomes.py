@@ -16,6 +16,10 @@ from domain.queue.retries import GiveUp, Retry, after_abandonment, after_crash, 
 from workers.engine.failures import described
 from workers.engine.job import FailedJob, JobType, JobTypes
 from workers.runtime.error_text import text_of
+from workers.runtime.metrics import Metrics
+
+REASONS = {"WorkerLost": "worker_lost", "Overran": "overran", "Abandoned": "abandoned"}
+"""Why a job was lost, as it is counted, by its attempt's error class."""
 
 log = structlog.get_logger()
 
@@ -30,7 +34,7 @@ class CancelledJob:
     payload_version: int
 
 
-def rescue(db: Database, job_types: JobTypes) -> int:
+def rescue(db: Database, job_types: JobTypes, metrics: Metrics | None = None) -> int:
     """Return the jobs of dead processes to the queue, or fail those that keep killing. Returns their number.
 
     So it does with jobs that are long past their deadline, though their process lives, and with those of nobody. Each
@@ -48,7 +52,11 @@ def rescue(db: Database, job_types: JobTypes) -> int:
             continue
         try:
             with db.transaction(SYSTEM) as tx:
-                rescued += _rescue(tx, job_types, job_id)
+                why = _rescue(tx, job_types, job_id)
+            if why is not None:
+                rescued += 1
+                if metrics is not None:
+                    metrics.count("viral_jobs_rescued_total", why)
         except NO_ANSWER:
             raise
         except Contended as error:
@@ -60,11 +68,12 @@ def rescue(db: Database, job_types: JobTypes) -> int:
     return rescued
 
 
-def _rescue(tx: Tx, job_types: JobTypes, job_id: UUID) -> bool:
+def _rescue(tx: Tx, job_types: JobTypes, job_id: UUID) -> str | None:
+    """Return why the job was lost; None if it is not."""
     tx.workers.limit_lock_wait()
     job = tx.workers.lock_lost(job_id)
     if job is None:
-        return False
+        return None
     attempt, decision = _lost_attempt(tx, job)
     if isinstance(decision, Retry):
         tx.transitions.reschedule(job, attempt, decision.after)
@@ -81,7 +90,7 @@ def _rescue(tx: Tx, job_types: JobTypes, job_id: UUID) -> bool:
         worker_id=str(job.worker_id),
         next=attempt.error_message,
     )
-    return True
+    return REASONS[attempt.error_class]
 
 
 def _lost_attempt(tx: Tx, job: LostJob) -> tuple[FailedAttempt, Retry | GiveUp]:

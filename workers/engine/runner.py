@@ -31,6 +31,7 @@ from workers.engine.effects import TRY_AGAIN
 from workers.engine.job import JobTypes
 from workers.engine.queues import QUEUES
 from workers.runtime.error_text import text_of
+from workers.runtime.metrics import Metrics
 
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: as many are claimed as take the first; after the second, one."""
@@ -69,6 +70,7 @@ class Runner:
         clock: Callable[[], datetime] | None = None,
         stopwatch: Callable[[], float] = monotonic,
         batch_size: int = 1,
+        metrics: Metrics | None = None,
     ) -> None:
         """`batch_size` is how many jobs are claimed at once before their speed is known."""
         self.worker_id = worker_id
@@ -77,6 +79,7 @@ class Runner:
         self._known_types = known_types({name: job_type.terms for name, job_type in job_types.items()})
         self._put_back = put_back
         self._stopwatch = stopwatch
+        self._metrics = metrics or Metrics()
         self._stopping = threading.Event()
         self._leases: set[int] = set()
         self._batch_sizes: defaultdict[str, int] = defaultdict(lambda: batch_size)
@@ -85,7 +88,14 @@ class Runner:
         """Called in each transaction that has claimed jobs."""
         self._claims = Batcher(self._claim_for_all, name="claims", limit=64)
         self._attempts = Attempts(
-            db, job_types, ports=ports, rng=rng, clock=clock, leases=self._leases, stopping=self._stopping
+            db,
+            job_types,
+            ports=ports,
+            rng=rng,
+            clock=clock,
+            leases=self._leases,
+            stopping=self._stopping,
+            metrics=self._metrics,
         )
 
     @property
@@ -151,7 +161,10 @@ class Runner:
         """
         try:
             # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
-            with self._db.transaction(SYSTEM, durable=False) as tx:
+            with (
+                self._metrics.timed("viral_claim_duration_seconds"),
+                self._db.transaction(SYSTEM, durable=False) as tx,
+            ):
                 claimed = tx.claims.claim(job_ids, self.worker_id, self._known_types, quarantined=quarantined)
                 left = tx.claims.quarantined(job_ids, self._known_types) if len(claimed) < len(job_ids) else []
                 if claimed:
@@ -165,7 +178,15 @@ class Runner:
             claims = [self.claim([job_id], quarantined=quarantined) for job_id in job_ids]
             return [job for claimed, _ in claims for job in claimed], [job_id for _, left in claims for job_id in left]
         self._leases.update(job.lease_token for job in claimed)
+        self._observe_waits(claimed)
         return claimed, left
+
+    def _observe_waits(self, claimed: Sequence[ClaimedJob]) -> None:
+        waits: dict[str, list[float]] = {}
+        for job in claimed:
+            waits.setdefault(job.queue, []).append((job.started_at - job.scheduled_for).total_seconds())
+        for queue, seconds in waits.items():
+            self._metrics.observe_all("viral_job_wait_seconds", seconds, queue)
 
     def _run_batch(self, queue: str, job_ids: Sequence[UUID]) -> tuple[float, bool]:
         """Claim and run these; give back those that would have to wait for a slow one.

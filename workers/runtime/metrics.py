@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from time import perf_counter
@@ -51,24 +51,25 @@ class Metrics:
         with self._lock:
             self._counts[key] = self._counts.get(key, 0) + by  # type: ignore[operator]
 
-    def observe(self, name: str, value: float, *labels: str, cases: int = 1) -> None:
-        """Add a case of this size to a histogram, or several of one size."""
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Add a case of this size to a histogram."""
         key, place = (name, labels), bisect_left(self._bounds[name], value)
         with self._lock:
             buckets = self._cases.get(key) or self._begin(key)
-            buckets[place] += cases
-            self._counts[key] += value * cases  # type: ignore[operator]
+            buckets[place] += 1
+            self._counts[key] += value  # type: ignore[operator]
 
-    def observe_all(self, name: str, values: Iterable[float], *labels: str) -> None:
+    def observe_all(self, name: str, values: Sequence[float], *labels: str) -> None:
         """`observe` for many cases."""
+        if not values:
+            return
         key, bounds = (name, labels), self._bounds[name]
-        found = list(values)
-        places = [bisect_left(bounds, value) for value in found]
+        places = [bisect_left(bounds, value) for value in values]
         with self._lock:
             buckets = self._cases.get(key) or self._begin(key)
             for place in places:
                 buckets[place] += 1
-            self._counts[key] += sum(found)  # type: ignore[operator]
+            self._counts[key] += sum(values)  # type: ignore[operator]
 
     @contextmanager
     def timed(self, name: str, *labels: str) -> Iterator[None]:
