@@ -39,7 +39,6 @@ from db.learning.predictions import Predictions
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
-from db.ops.gauges import Gauges
 from db.ops.health import Health
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
@@ -80,9 +79,11 @@ from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
 from db.queue.enqueue import ENQUEUED, NewJob, insert, insert_one, insert_plain
 from db.queue.explain import Explain
+from db.queue.job_lists import JobLists
 from db.queue.jobs import Jobs
 from db.queue.notifications import Count, Notifications
 from db.queue.policies import Queues
+from db.queue.queue_views import QueueViews
 from db.queue.rates import Rates
 from db.queue.schedules import ScheduleRuns
 from db.queue.steps import Steps
@@ -366,6 +367,8 @@ class Tx:
         return Queues(self.driver, self.notifications)
 
     jobs = _on_driver(Jobs)
+    job_lists = _on_driver(JobLists)
+    queue_views = _on_driver(QueueViews)
     claims = _on_driver(Claims)
     archive = _on_driver(Archive)
     dispatch = _on_driver(DispatchOrder)
@@ -387,7 +390,6 @@ class Tx:
     requests = _on_driver(Requests)
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
-    gauges = _on_driver(Gauges)
     performance = _on_driver(Performance)
     planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)

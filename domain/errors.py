@@ -36,6 +36,10 @@ class UnknownJob(Rejected):
     """No job has this id."""
 
 
+class UnknownQueue(Rejected):
+    """No queue has this name, and no job or policy names it."""
+
+
 class UnknownEvent(Rejected):
     """No stored webhook event has this id."""
 

@@ -1,6 +1,7 @@
 """Ids that sort by the time they were made."""
 
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 LOW = (1 << 62) - 1
@@ -16,6 +17,11 @@ def uuid7(unix_ms: int, randomness: int) -> UUID:
     value |= 0x7 << 76 | ((randomness >> 62) & 0xFFF) << 64
     value |= 0b10 << 62 | randomness & LOW
     return UUID(int=value)
+
+
+def first_id(moment: datetime) -> UUID:
+    """Return the least id of those that were made at this moment (in its millisecond) or later."""
+    return UUID(int=min(max(0, int(moment.timestamp() * 1000)), (1 << 48) - 1) << 80)
 
 
 def next_uuid7(previous: UUID, unix_ms: int, randomness: Callable[[], int]) -> UUID:

@@ -9,15 +9,15 @@ import typer
 
 from cli.arguments import duration, moment, one_of, pairs
 from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
-from cli.session import for_system, interruptible_sleep, session
+from cli.session import interruptible_sleep, session
 from cli.shell import Group
-from db.schema.queue import JOB_STATUSES
-from domain.concepts.wording import counted
+from domain.queue.job_filters import STATES, SenselessFilter, job_filter
 from domain.text.readable import readable
 from workers.app import App
 from workers.engine.queues import QUEUES
 from workers.ops import explain as explanations
 from workers.ops import jobs
+from workers.ops.job_lists import job_list
 from workers.ops.jobs import Change
 
 app = Group()
@@ -93,23 +93,53 @@ def _print_enqueued(current: App, job_id: UUID, *, wait: bool, as_json: bool) ->
 
 @app.command("list")
 def list_jobs(
-    status: Annotated[str | None, typer.Option(help="pending, running, completed, failed or cancelled.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
     job_type: Annotated[str | None, typer.Option("--type", help="Of this job type.")] = None,
     queue: Annotated[str | None, typer.Option(help="On this queue.")] = None,
     tenant: Annotated[UUID | None, typer.Option(help="Of this tenant.")] = None,
+    cause: Annotated[str | None, typer.Option(help="Enqueued by this: event:ID, job:ID, person:WHO, ….")] = None,
+    text: Annotated[str | None, typer.Option(help="With this text in its error, a key or its cause; or an id.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="From then on, or of the last 2h, 1d.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then, or so long ago.")] = None,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Those that ended a while ago, and were archived.")
+    ] = False,
+    after: Annotated[str | None, typer.Option(metavar="PLACE", help="Go on from where a list ended.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest jobs first."""
-    one_of(JOB_STATUSES, status, "--status", "status")
+    """List the newest jobs first.
+
+    Of those that have ended in a status that is asked for, the one that ended last is first. waiting, scheduled and
+    backoff are pending ones: due, due later, and due later after an attempt that failed. All filters can be combined;
+    where only the newest jobs were looked at, the last line says how to go on.
+    """
+    one_of(STATES, status, "--status", "status")
     one_of(QUEUES, queue, "--queue", "queue")
-    with for_system() as tx:
-        rows, left_out = tx.jobs.list_recent(
-            status=status, job_type=job_type, queue=queue, tenant_id=tenant, limit=limit
+    filters: dict[str, str | None] = {"status": status, "type": job_type, "queue": queue, "cause": cause}
+    filters |= {
+        "tenant": str(tenant) if tenant else None,
+        "text": text,
+        "since": since,
+        "until": until,
+        "archive": "yes" if archive else None,
+        "after": after,
+    }
+    try:
+        wanted = job_filter({name: value for name, value in filters.items() if value is not None})
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
+    with session() as current:
+        found = job_list(current, wanted, limit=limit, whole=as_json)
+    show(found.rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
+    if found.further is None:
+        return
+    if found.looked_at is not None:
+        typer.echo(
+            f"The newest {found.looked_at:,} were looked at; older ones: --after {found.further.after}", err=True
         )
-    show(rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
-    if left_out:
-        typer.echo(f"The list is large: {counted(left_out, 'older job')} left out.", err=True)
+    elif len(found.rows) < limit:
+        typer.echo(f"The list is large; the rest of it: --after {found.further.after}", err=True)
 
 
 @app.command("show")

@@ -6,20 +6,23 @@ from uuid import UUID
 import typer
 
 from cli.arguments import one_of
-from cli.output import AsJson, console, print_json, show
-from cli.session import for_system
+from cli.output import AsJson, console, print_json, show, show_one
+from cli.session import for_system, session
 from cli.shell import Group
 from domain.errors import ViralError
+from domain.text.readable import readable
 from workers.engine.job import Tx
 from workers.engine.queues import QUEUES
 from workers.ops import queues
+from workers.ops.queues import QueueOverview
 
 app = Group()
 
-COLUMNS = (
-    *("queue", "waiting", "scheduled", "running", "oldest_age", "workers"),
-    *("paused_at", "max_running", "max_running_per_tenant"),
-)
+COLUMNS = ("queue", "waiting", "scheduled", "running", "oldest_age", "workers")
+RARE_COLUMNS = ("late", "backoff", "next_try", "failed", "paused_at", "max_running", "max_running_per_tenant")
+"""Columns that a list has if some queue has a value there."""
+SHARES = ("tenant_id", "name", "subscription_tier", "waiting", "running", "oldest")
+NEXT_JOBS = ("id", "job_type", "tenant_id", "priority", "scheduled_for")
 TENANT_COLUMNS = ("queue", "tenant_id", "paused_at", "max_running")
 MOST = 1_000_000
 
@@ -36,18 +39,53 @@ def list_queues(as_json: AsJson = False) -> None:
     """Show how much waits and runs, and what was decided of it.
 
     Waiting jobs are due, scheduled ones are not; `oldest_age` is how long the oldest has been due, and `workers` how
-    many live processes work on the queue. Below: what was decided of single tenants.
+    many live processes work on the queue. `late`: the oldest has been due for longer than this, the queue's target.
+    `backoff`: scheduled ones that failed and are tried again, the first of them at `next_try`. Below: what was decided
+    of single tenants.
     """
     with for_system() as tx:
         found = queues.overview(tx)
     if as_json:
         print_json(found)
         return
-    show([vars(each) for each in found], COLUMNS, as_json=False, nothing="")
+    show([_row(each) for each in found], (*COLUMNS, *RARE_COLUMNS), as_json=False, nothing="")
     of_tenants = [{"queue": each.queue, **vars(policy)} for each in found for policy in each.tenants]
     if of_tenants:
         console().print("\nDecided of single tenants", style="bold")
         show(of_tenants, TENANT_COLUMNS, as_json=False, nothing="")
+
+
+@app.command("show")
+def show_queue(queue: Queue, as_json: AsJson = False) -> None:
+    """Show one queue: who waits in it, and which jobs are next.
+
+    The next jobs are an estimate: as if none came in, ended or changed meanwhile.
+    """
+    with session() as current:
+        report = queues.report(current, queue)
+    if as_json:
+        print_json(report)
+        return
+    overview = report.overview
+    show_one(_row(overview, whole=True), as_json=False)
+    console().print("\nTenants with the most due jobs", style="bold")
+    shares = [row | {"running": report.running.get(row["tenant_id"], 0)} for row in report.shares]
+    show(shares, SHARES, as_json=False, nothing="No job is due and ready.")
+    console().print("\nNext in dispatch order (an estimate)", style="bold")
+    show(report.next_jobs, NEXT_JOBS, as_json=False, nothing="No job is next.")
+    if overview.tenants:
+        console().print("\nDecided of single tenants", style="bold")
+        show([vars(policy) for policy in overview.tenants], TENANT_COLUMNS, as_json=False, nothing="")
+
+
+def _row(each: QueueOverview, *, whole: bool = False) -> dict[str, object]:
+    """Return what a person reads of a queue: rare numbers only if there are any, unless all of it is wanted."""
+    row: dict[str, object] = dict(vars(each))
+    del row["tenants"], row["at_least"]
+    row |= {name: each.number(name) for name in ("waiting", "scheduled", "running")}
+    row |= {name: each.number(name) if row[name] or whole else None for name in ("backoff", "failed")}
+    row["late"] = f"over {readable(each.target)}" if each.late else None
+    return row
 
 
 @app.command()

@@ -1,4 +1,5 @@
-"""Queues as operators see them: how many jobs wait and run, and the policies (pauses and limits) in force."""
+"""What operators decided of queues: the policies (pauses and limits) in force. What waits in them is in
+`db/queue/queue_views.py`."""
 
 from collections.abc import Collection
 from typing import Any
@@ -37,23 +38,6 @@ SET max_running = excluded.max_running, max_running_per_tenant = excluded.max_ru
 DELETE_EMPTY = """
 DELETE FROM queue_policies
 WHERE queue = %(queue)s AND paused_at IS NULL AND max_running IS NULL AND max_running_per_tenant IS NULL
-"""
-
-# Each branch has a partial index. One condition for all of them has none, and would read every finished job too.
-OVERVIEW = """
-WITH live AS (
-    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND wake_at IS NULL
-    UNION ALL
-    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND wake_at IS NOT NULL
-    UNION ALL
-    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'running'
-)
-SELECT queue,
-       count(*) FILTER (WHERE status = 'pending' AND scheduled_for <= now()) AS waiting,
-       count(*) FILTER (WHERE status = 'pending' AND scheduled_for > now()) AS scheduled,
-       count(*) FILTER (WHERE status = 'running') AS running,
-       min(scheduled_for) FILTER (WHERE status = 'pending' AND scheduled_for <= now()) AS oldest
-FROM live GROUP BY queue
 """
 
 
@@ -97,10 +81,6 @@ class Queues:
     def policies(self) -> list[dict[str, Any]]:
         """All pauses and limits in force."""
         return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")
-
-    def overview(self) -> list[dict[str, Any]]:
-        """Count the jobs that wait, are scheduled and run, by queue with live jobs; `oldest` is the first due time."""
-        return rows_of(self._driver, OVERVIEW)
 
 
 def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[ConcurrencyKey, Policy]:

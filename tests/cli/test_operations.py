@@ -85,8 +85,8 @@ def test_every_queue_is_listed_with_what_is_in_it(viral: Shell, app: App) -> Non
     assert [queue(viral, "of_the_dashboard")[name] for name in ("waiting", "workers")] == [1, 1]
     assert queue(viral, "events")["workers"] == 0
     header, *lines = viral.done("queues", "list").lines
-    assert header.split() == ["queue", "waiting", "scheduled", "running", "oldest_age", "workers"]
-    assert lines[1].split() == ["default", "1", "1", "1", "2h", "1"]
+    assert header.split() == ["queue", "waiting", "scheduled", "running", "oldest_age", "workers", "late"]
+    assert lines[1].split() == ["default", "1", "1", "1", "2h", "1", "over", "1m"]
 
 
 def test_a_paused_queue_begins_no_job_until_it_is_resumed(viral: Shell, app: App) -> None:

@@ -5,7 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from db.transaction import Tx
+from db.queue.queue_views import Counts
+from db.transaction import SYSTEM, Tx
+from domain.billing.tiers import TENANT_WEIGHTS
+from domain.errors import UnknownQueue
+from domain.ops.targets import target
+from workers.app import App
 from workers.engine.queues import QUEUES
 from workers.ops.processes import serving
 
@@ -21,38 +26,78 @@ class TenantPolicy:
 
 @dataclass(frozen=True)
 class QueueOverview:
-    """One queue. Waiting jobs are due, scheduled ones are not; `oldest_age` is how long the oldest has been due, and
-    `workers` how many live processes work on it."""
+    """One queue. Waiting jobs are due, scheduled ones are not; those in `backoff` are scheduled ones whose last attempt
+    failed or was lost, and `next_try` is when the first of them is due. `oldest_age` is how long the oldest has been
+    due, `target` how long one may be until the queue is `late` (a paused one too: its customers wait), and `workers`
+    how many live processes work on the queue.
+
+    No number is above `MOST_COUNTED`; `at_least` names those of which there may be more.
+    """
 
     queue: str
     waiting: int
     scheduled: int
     running: int
+    backoff: int
+    failed: int
     oldest_due: datetime | None
     oldest_age: timedelta | None
+    target: timedelta
+    late: bool
+    next_try: datetime | None
+    last_failed: datetime | None
     workers: int
     paused_at: datetime | None
     max_running: int | None
     max_running_per_tenant: int | None
     tenants: list[TenantPolicy]
+    at_least: tuple[str, ...] = ()
+
+    def number(self, name: str) -> str:
+        """A number as people read it: what is not known to the last one is `more than 10,000`."""
+        count = int(getattr(self, name))
+        return f"more than {count:,}" if name in self.at_least else f"{count:,}"
+
+
+@dataclass(frozen=True)
+class QueueReport:
+    """One queue at one moment, and who waits in it. `shares` are the tenants with the most due jobs, of the first
+    `shares_of` that are ready; `running` how many jobs run by tenant; `next_jobs` those that would be dispatched next
+    if nothing were enqueued, ended or changed (an estimate), in that order."""
+
+    at: datetime
+    overview: QueueOverview
+    shares: list[dict[str, Any]]
+    shares_of: int
+    running: dict[UUID | None, int]
+    next_jobs: list[dict[str, Any]]
+
+
+SHOWN = 20
+"""Tenants, and next jobs, of a queue's report."""
 
 
 def overview(tx: Tx) -> list[QueueOverview]:
     """Describe every queue: those that are declared first, then those that only a job or a policy names."""
     now, workers, policies = tx.now(), tx.workers.all(), tx.queues.policies()
-    counts = {row["queue"]: row for row in tx.queues.overview()}
+    counts = tx.queue_views.counts()
     own = {row["queue"]: row for row in policies if row["tenant_id"] is None}
 
     def describe(queue: str) -> QueueOverview:
-        count, policy = counts.get(queue, {}), own.get(queue, {})
-        oldest = count.get("oldest")
+        count, policy = counts.get(queue, Counts()), own.get(queue, {})
         return QueueOverview(
             queue=queue,
-            waiting=count.get("waiting", 0),
-            scheduled=count.get("scheduled", 0),
-            running=count.get("running", 0),
-            oldest_due=oldest,
-            oldest_age=None if oldest is None else now - oldest,
+            waiting=count.waiting,
+            scheduled=count.scheduled,
+            running=count.running,
+            backoff=count.backoff,
+            failed=count.failed,
+            oldest_due=count.oldest,
+            oldest_age=None if count.oldest is None else now - count.oldest,
+            target=target(queue),
+            late=count.oldest is not None and now - count.oldest > target(queue),
+            next_try=count.next_try,
+            last_failed=count.last_failed,
             workers=serving(workers, queue),
             paused_at=policy.get("paused_at"),
             max_running=policy.get("max_running"),
@@ -62,9 +107,34 @@ def overview(tx: Tx) -> list[QueueOverview]:
                 for row in policies
                 if row["tenant_id"] is not None and row["queue"] == queue
             ],
+            at_least=count.cut,
         )
 
     return [describe(queue) for queue in dict.fromkeys([*QUEUES, *sorted(counts), *(row["queue"] for row in policies)])]
+
+
+def report(app: App, queue: str) -> QueueReport:
+    """Describe one queue, and who waits in it.
+
+    Raises:
+        UnknownQueue: it is not declared, and neither a job nor a policy names it.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        tx.explain.use_one_snapshot()
+        # Before the others: they tell the planner to keep to indexes, which is not how dispatch was measured.
+        ids = [UUID(job.job_id) for job in tx.dispatch.next(queue, SHOWN, TENANT_WEIGHTS)]
+        found = {each.queue: each for each in overview(tx)}
+        if queue not in found:
+            raise UnknownQueue(f"no job and no limit names the queue {queue}; there are {', '.join([*found][:30])}")
+        shares = tx.queue_views.shares(queue, SHOWN)
+        return QueueReport(
+            at=tx.now(),
+            overview=found[queue],
+            shares=shares,
+            shares_of=int(shares[0]["read"]) if shares else 0,
+            running=tx.explain.running(queue),
+            next_jobs=tx.queue_views.named(ids),
+        )
 
 
 def names(tx: Tx) -> list[str]:

@@ -12,7 +12,6 @@ import pytest
 
 from db.queue.claim import CLAIM, Terms, known_types
 from db.queue.enqueue import NewJob
-from db.queue.policies import OVERVIEW
 from db.queue.transitions import COMPLETE, GIVE_BACK, RETURNED, ClaimedJob, Done, FailedAttempt
 from db.transaction import SYSTEM
 from tests.builders import a_tenant, beside, job_row, new_id
@@ -267,16 +266,3 @@ def test_many_jobs_are_added_in_one_statement_and_known_ones_are_found(app: App)
         assert set(tx.notifications["default"]) == {jobs[0].id, jobs[2].id}
     assert ids == [jobs[0].id, twin, jobs[2].id, jobs[0].id]
     assert [job_row(app, job_id)["payload"] for job_id in ids] == [{"n": 0}, {}, {"n": 2}, {"n": 0}]
-
-
-def test_the_overview_of_the_queues_reads_no_finished_job(app: App, owner_url: str) -> None:
-    jobs = add(app, 3000)
-    with psycopg.connect(owner_url, autocommit=True) as owner:
-        owner.execute("UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = ANY(%s)", (jobs[3:],))
-        owner.execute("ANALYZE job_queue")
-    claim(app, jobs[:1])
-    with app.db.transaction(SYSTEM) as tx:
-        plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {OVERVIEW}".encode()))
-        [queue] = tx.queues.overview()
-    assert "Seq Scan on job_queue" not in plan
-    assert (queue["waiting"], queue["running"]) == (2, 1)
