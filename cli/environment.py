@@ -16,6 +16,7 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "DATABASE_URL": frozenset({WEB, WORKER, SCHEDULER}),
     "DIRECT_URL": frozenset(),
     "REDIS_URL": frozenset({WEB, WORKER, SCHEDULER}),
+    "OPS_TOKEN": frozenset({WEB}),
     "STRIPE_SECRET_KEY": frozenset({WEB, WORKER}),
     "STRIPE_WEBHOOK_SECRET": frozenset({WEB}),
     "CLERK_SECRET_KEY": frozenset({WORKER}),

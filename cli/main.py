@@ -41,6 +41,7 @@ COMMANDS = {
     "autopilot": ("cli.commands.autopilot:app", "Have videos made and posted without anybody's help."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
+    "ops": ("cli.commands.ops:app", "Say who may see the operator's page."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),
     "dev": ("cli.commands.dev:app", "Show the whole loop; play and judge the outside."),
     "import-trends": ("cli.commands.trends:import_trends", "Import sounds and competitors' videos as trends."),

@@ -40,6 +40,7 @@ from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
 from db.ops.health import Health
+from db.ops.operators import Operators
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
@@ -388,6 +389,7 @@ class Tx:
     imported_trends = _on_driver(ImportedTrends)
     health = _on_driver(Health)
     requests = _on_driver(Requests)
+    operators = _on_driver(Operators)
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
     performance = _on_driver(Performance)

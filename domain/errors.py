@@ -186,6 +186,10 @@ class KeyInvalid(Rejected):
     """An API key that must not be made: its name, its scopes or its end."""
 
 
+class OperatorTokenInvalid(Rejected):
+    """A token of an operator that must not be made, or that is not there to be revoked."""
+
+
 class PayloadInvalid(Rejected):
     """A job's arguments do not fit its declaration."""
 

@@ -32,9 +32,11 @@ from web.api.usage import UsageLog
 from web.error_responses import http_error, internal_error
 from web.media import MediaFiles
 from web.oauth import OAuthCallback
+from web.ops.access import OpsAccess
 from web.ops.app import ops_routes
 from web.ops.live import MOST_STREAMS, Live
 from web.server.body import LargeBodies
+from web.server.clients import BehindProxies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
 from web.session_verifier import session_verifier
@@ -142,11 +144,11 @@ def run(settings: Settings) -> None:
         ),
         background=(app, usage, store_watch(settings, app.db, Role.WEB), MetricsThread(report)),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
-        ops=ops_routes(app, live, fresh_for=FRESH_FOR),
+        ops=ops_routes(app, live, OpsAccess(app), fresh_for=FRESH_FOR),
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
         metrics=app.metrics,
     )
-    server = Server(create_app(deps), limits, ending=live.end)
+    server = Server(BehindProxies(create_app(deps), settings.trusted_proxies), limits, ending=live.end)
     _stop_on_signals(server)
     # Everything loaded by now stays. Unfrozen, every full collection walks it, and all requests wait for 70 ms.
     gc.collect()

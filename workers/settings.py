@@ -22,6 +22,8 @@ from workers.runtime.setting_types import (
     Host,
     HostNames,
     Https,
+    Networks,
+    OpsToken,
     Origins,
     PostgresUrl,
     Prices,
@@ -67,6 +69,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: Https = ""
     """Where others reach the web server; without it, only programs on this machine do."""
+    trusted_proxies: Networks = ()
+    """The proxies in front of us, whose word about a client's address and scheme is believed."""
+    ops_token: OpsToken | None = None
+    """The first token for `/ops`, of role `act`."""
 
     stripe_livemode: bool | None = None
     stripe_secret_key: StripeKey = SecretStr("")

@@ -83,6 +83,7 @@ operator_sessions = table(
     sa.Column("token_id", UUID(), sa.ForeignKey("operator_tokens.id", ondelete="CASCADE")),
     timestamp("created_at", now=True),
     timestamp("expires_at", nullable=False),
+    timestamp("seen_at", now=True),
     sa.Index("operator_sessions_token_id_idx", "token_id"),
 )
 

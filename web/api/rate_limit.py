@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import IPv6Address, ip_address
 from math import ceil
 from typing import cast
 
@@ -23,6 +22,7 @@ import structlog
 
 from domain.identity.access import Caller
 from web.error_responses import retry_later
+from web.server.clients import network_of
 from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import RedisClient
 from workers.settings import Settings
@@ -194,18 +194,7 @@ class RateLimits:
         Raises:
             ApiError: this address has tried too many.
         """
-        result = self._limiter.take([(self._address, sha256(_network(address).encode()).hexdigest()[:32])])
+        result = self._limiter.take([(self._address, sha256(network_of(address).encode()).hexdigest()[:32])])
         if result is not None and result.wait:
             text = f"at most {self._address.requests} unknown credentials a minute from one address; "
             raise retry_later(f"{text}try again in {result.wait} s", "RATE_LIMITED", result.wait, status=429)
-
-
-def _network(address: str | None) -> str:
-    """Return the network of an address: an IPv6 customer has 2⁶⁴ addresses at least."""
-    try:
-        found = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return "nowhere"
-    if isinstance(found, IPv6Address):
-        found = found.ipv4_mapped or ip_address(int(found) >> 64 << 64)
-    return str(found)

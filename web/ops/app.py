@@ -7,10 +7,11 @@ from typing import Any, Final
 from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from domain.errors import Unavailable
+from web.ops.access import HEADERS, Guard, OpsAccess, signed_in
 from web.ops.answers import Answers
 from web.ops.filters import with_query
 from web.ops.live import Live
@@ -23,29 +24,27 @@ PAGES: Final[Sequence[Page]] = (WORKERS,)
 
 STATIC: Final = Path(__file__).parent / "static"
 
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-}
-
-
 THEMES: Final = ("light", "dark")
 THEME_COOKIE: Final = "ops_theme"
 A_YEAR: Final = 365 * 24 * 3600
 
 
-def ops_routes(app: App, live: Live | None = None, *, fresh_for: float = 0.0) -> list[Route | Mount]:
-    """The routes of `/ops`. Pages follow what happens if there is `live`; an answer is shown to all who ask within
-    `fresh_for` seconds."""
+def ops_routes(
+    app: App, live: Live | None = None, access: OpsAccess | None = None, *, fresh_for: float = 0.0
+) -> list[BaseRoute]:
+    """The routes of `/ops`, for whoever `access` admits. Pages follow what happens if there is `live`; an answer is
+    shown to all who ask within `fresh_for` seconds."""
     environment, answers = templates(), Answers(fresh_for)
     environment.globals["is_live"] = live is not None
-    return [
-        *(Route(f"/ops{page.path}", Answer(app, page, environment, answers), methods=["GET"]) for page in PAGES),
-        *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
-        Mount("/ops/static", Static(directory=STATIC)),
-    ]
+    inside = Router(
+        [
+            *(Route(f"/ops{page.path}", Answer(app, page, environment, answers), methods=["GET"]) for page in PAGES),
+            *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
+            Mount("/ops/static", Static(directory=STATIC)),
+        ],
+        redirect_slashes=False,
+    )
+    return [Guard(access or OpsAccess(app), inside, environment)]
 
 
 class Static(StaticFiles):
@@ -74,7 +73,7 @@ class Answer:
         query = dict(request.query_params)
         if "theme" in query:
             return _keep_theme(request, query["theme"])
-        look = Look(self._app, request.path_params, query, role="look")
+        look = Look(self._app, request.path_params, query, role=signed_in(request).role)
         key = (self._page.path, *(tuple(sorted(part.items())) for part in (look.path, look.query)), look.role)
         template, status = self._page.template, 200
         try:
@@ -95,6 +94,7 @@ class Answer:
             "here": _here(request),
             "query": request.query_params,
             "theme": theme if theme in THEMES else None,
+            "signed_in": signed_in(request),
         }
         text = self._environment.get_template(template).render({**frame, **shown})
         return HTMLResponse(text, status, HEADERS)

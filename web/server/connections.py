@@ -555,6 +555,7 @@ class Server(uvicorn.Server):
                 log_level="error",  # a line for each wrong request would be too many
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # uvicorn believes those of any program on this machine (web/server/clients.py)
                 timeout_keep_alive=math.ceil(limits.idle),
                 timeout_graceful_shutdown=10,
                 **options,

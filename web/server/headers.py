@@ -31,7 +31,7 @@ def secured(scope: Scope, send: Send) -> Send:
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             own = message.get("headers", ())
-            added = OVER_HTTPS if _is_https(scope) else ALWAYS
+            added = OVER_HTTPS if is_https(scope) else ALWAYS
             if overridden := NAMES.intersection([name for name, _ in own]):
                 added = tuple(header for header in added if header[0] not in overridden)
             message["headers"] = [*own, *added]
@@ -40,6 +40,6 @@ def secured(scope: Scope, send: Send) -> Send:
     return send_secured
 
 
-def _is_https(scope: Scope) -> bool:
+def is_https(scope: Scope) -> bool:
     """A forged header of a proxy has no effect: browsers ignore HSTS over plain http."""
     return scope["scheme"] == "https" or (b"x-forwarded-proto", b"https") in scope["headers"]

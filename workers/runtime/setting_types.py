@@ -7,7 +7,7 @@ repeats a value only if that is surely no secret.
 import base64
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from integrations.clerk import webhooks as clerk
 from workers.runtime.redis_url import checked
 
 PRICE = re.compile("price_[A-Za-z0-9_]+")
+OPS_TOKEN_LENGTH = 32
 PRODUCT = re.compile("prod_[A-Za-z0-9]+")
 AMOUNT = re.compile(r"\D{0,4}\d[\d.,]*\s?[A-Za-z]{0,3}")
 PUBLIC_KEY = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----[\s\\n]*MI[A-Za-z0-9+/=\s\\]+-----END \1?PUBLIC KEY-----")
@@ -58,6 +59,19 @@ def host_names(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """All addresses at once would let every client write its own address."""
+    for text in value:
+        try:
+            network = ip_network(text)
+        except ValueError:
+            wrong = "should be addresses or networks of proxies, comma-separated, such as 10.0.0.0/8,192.0.2.7"
+            raise ValueError(wrong) from None
+        if network.prefixlen == 0:
+            raise ValueError(f"{text} is every address: whoever sends a request could say where it comes from")
+    return value
+
+
 def https(value: str) -> str:
     """Plain http is for this machine only: whoever can change an answer on the way chooses the keys."""
     if value and not _is_https(value):
@@ -80,6 +94,15 @@ def header(value: str) -> str:
 def api_key(value: SecretStr) -> SecretStr:
     if not _is_word(value.get_secret_value()):
         raise ValueError("should be a key: printable ASCII characters, without spaces")
+    return value
+
+
+def ops_token(value: SecretStr) -> SecretStr:
+    """Whoever guesses it may do everything, so it has to be one that nobody made up."""
+    token = value.get_secret_value()
+    if not _is_word(token) or len(token) < OPS_TOKEN_LENGTH or len(set(token)) < 8:
+        text = f"should be at least {OPS_TOKEN_LENGTH} random characters without spaces, such as `openssl rand -hex 32`"
+        raise ValueError(text + " prints")
     return value
 
 
@@ -150,11 +173,13 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
 PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
 Host = Annotated[str, AfterValidator(host)]
+Networks = Annotated[Words, AfterValidator(networks)]
 HostNames = Annotated[Words, AfterValidator(host_names)]
 Https = Annotated[str, AfterValidator(https)]
 Origins = Annotated[Words, AfterValidator(origins)]
 Header = Annotated[str, AfterValidator(header)]
 ApiKey = Annotated[SecretStr, AfterValidator(api_key)]
+OpsToken = Annotated[SecretStr, AfterValidator(ops_token)]
 StripeKey = Annotated[SecretStr, AfterValidator(stripe_key)]
 StripeSigningSecrets = Annotated[Secrets, AfterValidator(stripe_signing_secrets)]
 ClerkSigningSecrets = Annotated[Secrets, AfterValidator(clerk_signing_secrets)]

@@ -12,5 +12,7 @@ from workers.app import App
 
 @pytest.fixture
 def ops(app: App) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=ops_routes(app)), base_url="http://127.0.0.1:8000") as client:
+    """Asked from this machine, while no token is needed."""
+    application = Starlette(routes=ops_routes(app))
+    with TestClient(application, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)) as client:
         yield client

@@ -113,7 +113,7 @@ def test_a_stream_that_nobody_reads_grows_nothing_and_is_ended(app: App) -> None
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         host, port = address.removeprefix("http://").split(":")
         stream.connect((host, int(port)))
-        stream.sendall(b"GET /ops/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        stream.sendall(b"GET /ops/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: live.open == 1, "the stream")
         until(lambda: live.open == 0, "the stream that is not read to be ended")
 

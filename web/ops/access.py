@@ -1,0 +1,618 @@
+"""Who may see `/ops` and `/metrics`: named tokens, OPS_TOKEN, and nobody else but programs on this machine at first.
+
+A browser exchanges a token for a session at `/ops/login`; a program sends it as `Authorization: Bearer`. Everything
+below `/ops` passes `Guard`, which admits, signs in and out, and gives every response its headers.
+"""
+
+import asyncio
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, quote, urlsplit
+
+import structlog
+from jinja2 import Environment
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.errors import Unavailable
+from domain.ops.operators import (
+    BY_SETTING,
+    HOME,
+    ON_LOOPBACK,
+    SESSION_BYTES,
+    SESSION_IDLE,
+    SESSION_LIFE,
+    Operator,
+    OperatorRole,
+    form_token,
+    is_form_of,
+    is_token,
+    place_after,
+    token_hash,
+)
+from web.ops.attempts import Attempts
+from web.server.body import Body, BodyTooLarge, Disconnected
+from web.server.clients import is_direct, is_loopback, network_of
+from web.server.headers import is_https
+from workers.app import App
+from workers.ops.operators import (
+    NOTED_EVERY,
+    begin_session,
+    end_session,
+    new_session,
+    operator_by_session,
+    operator_by_token,
+    tokens_were_made,
+)
+
+LOGIN: Final = "/ops/login"
+LOGOUT: Final = "/ops/logout"
+STATIC: Final = "/ops/static/"
+
+COOKIE: Final = "viral_ops"
+COOKIE_OVER_HTTPS: Final = "__Host-viral_ops"
+"""Only a response of this very host over https can set a cookie of such a name."""
+
+SESSION = re.compile(f"[0-9a-f]{{{2 * SESSION_BYTES}}}")
+
+THREADS = 4
+MOST_ASKING = 200
+"""Requests that wait to be admitted; each is there for milliseconds."""
+
+MAX_FORM = 8 * 1024
+MAX_FIELDS = 8
+RECENT = 1000
+"""Credentials that a process remembers to have admitted."""
+TRUSTED_WITHOUT_POSTGRES = 600.0
+"""Seconds for which somebody who was admitted may look while nobody can be looked up."""
+KEPT_LIFE = 3600.0
+"""Seconds of a session that could not be stored, since Postgres refuses writes."""
+MOST_KEPT = 100
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",  # with `no-referrer` browsers send `Origin: null` with our own forms
+    "Vary": "Cookie, Authorization",
+}
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """Who asks, as pages show it. `form_token` goes into every form that changes something; it is empty for whoever
+    has no session."""
+
+    operator: Operator
+    form_token: str = ""
+    checked: bool = True
+    """False: Postgres does not answer, and this process remembers them."""
+
+    @property
+    def name(self) -> str:
+        return self.operator.name
+
+    @property
+    def role(self) -> OperatorRole:
+        return self.operator.role
+
+    @property
+    def has_session(self) -> bool:
+        return bool(self.form_token)
+
+    @property
+    def hint(self) -> str | None:
+        """What is to be said about how they came in."""
+        if not self.checked:
+            return "Postgres does not answer: nobody can be looked up, and you are remembered for some minutes."
+        if self.operator == BY_SETTING:
+            return "Signed in with OPS_TOKEN, which names nobody: create named tokens with `viral ops token create`."
+        if self.operator == ON_LOOPBACK:
+            return (
+                "No token was created yet, so every program on this machine may look. The first token ends that: "
+                "`viral ops token create NAME --role act`."
+            )
+        return None
+
+
+class Refused(Exception):
+    """The request is not admitted. `status` is 401 (nobody, or a wrong token), 403, 429 (`wait` seconds) or 503."""
+
+    def __init__(self, status: int, says: str, *, wait: int = 0) -> None:
+        super().__init__(says)
+        self.status = status
+        self.says = says
+        self.wait = wait
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.status == 401:
+            return {"WWW-Authenticate": 'Bearer realm="ops"'}
+        return {"Retry-After": str(self.wait)} if self.wait else {}
+
+
+@dataclass
+class Seen:
+    """When this process admitted a credential last, and wrote that down last; seconds of its own clock."""
+
+    operator: Operator
+    at: float
+    noted_at: float = float("-inf")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A session in this process's memory, begun with the token of this hash."""
+
+    token: str = field(repr=False)
+    until: float
+
+
+class OpsAccess:
+    """The rules of admission; one object a process, since it counts attempts. Its functions block: call them in
+    threads."""
+
+    def __init__(self, app: App, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._app = app
+        self._monotonic = monotonic
+        self._attempts = Attempts(monotonic)
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[bytes, Seen] = OrderedDict()
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._good_networks: OrderedDict[str, None] = OrderedDict()
+        self._tokens_were_made = False
+
+    def may_look(self, request: Request) -> Response | None:
+        """Return None if the request may see what operators see, else the response that says why not. For programs:
+        it is plain text and leads to no page."""
+        try:
+            self.admit(request)
+        except Refused as refused:
+            return PlainTextResponse(f"{refused.says}\n", refused.status, {**HEADERS, **refused.headers})
+        return None
+
+    def admit(self, request: Request) -> SignedIn:
+        """Return who asks.
+
+        Raises:
+            Refused: nobody whom we know, or another site on behalf of somebody.
+        """
+        check_site(request, self._public_origin)
+        credential = _bearer(request)
+        if credential is not None:
+            return SignedIn(self._by_token(credential, request))
+        session = session_of(request)
+        if session is not None and (admitted := self._by_session(session, request)):
+            return admitted
+        if self._is_open_to(request):
+            return SignedIn(ON_LOOPBACK)
+        raise Refused(
+            401,
+            "sign in at /ops/login, or send `Authorization: Bearer` with a token; `viral ops token create NAME --role"
+            " look` makes one",
+        )
+
+    def sign_in(self, request: Request, token: str) -> str:
+        """Return the id of a new session for the holder of this token.
+
+        Raises:
+            Refused: 401 for any wrong token; 429; 503 if Postgres does not answer.
+        """
+        operator = self._by_token(token, request, remembered=False)
+        session = new_session()
+        try:
+            begin_session(self._app, operator, session)
+        except Unavailable as error:
+            self._keep(session, token)
+            log.warning("ops.session_not_stored", reason=str(error), operator=operator.name)
+        old = session_of(request)
+        if old is not None:
+            self.sign_out(old)
+        log.info("ops.signed_in", operator=operator.name, role=str(operator.role), client=_client(request))
+        return session
+
+    def sign_out(self, session: str) -> None:
+        """End a session; where Postgres refuses, it is over in the browser and in this process."""
+        self._forget(token_hash(session))
+        try:
+            end_session(self._app, session)
+        except Unavailable as error:
+            log.warning("ops.session_not_ended", reason=str(error))
+
+    def _by_token(self, text: str, request: Request, *, remembered: bool = True) -> Operator:
+        """`remembered`: one that this process knows to be right takes no part in the limits."""
+        key, network = token_hash(text), network_of(_client(request))
+        seen = self._remembered(key)
+        if remembered and seen is not None and (operator := self._look_up(text, seen, by_setting=True)):
+            self._note_admission(key, operator, network)
+            return operator
+        if wait := self._attempts.take(network):
+            log.warning("ops.too_many_attempts", client=_client(request), seldom=True)
+            raise Refused(429, f"too many wrong tokens came from here; try again in {wait} s", wait=wait)
+        counted = self._attempts.take_of_all()
+        # A named token has 256 random bits, and nobody guesses it. OPS_TOKEN may be weaker, so once too many guesses
+        # were made in all, it is accepted only from where somebody signed in before.
+        by_setting = counted or self._is_good(network)
+        operator = self._look_up(text, seen, by_setting=by_setting)
+        if operator is None:
+            log.warning("ops.token_refused", client=_client(request), looks_like_one=is_token(text), seldom=True)
+            if not by_setting:
+                raise Refused(429, "too many wrong tokens were tried; only named tokens are accepted now", wait=5)
+            raise Refused(401, "this token is not known, or was revoked")
+        self._attempts.give_back(network, of_all=counted)
+        self._note_admission(key, operator, network)
+        return operator
+
+    def _look_up(self, text: str, seen: Seen | None, *, by_setting: bool) -> Operator | None:
+        note = seen is None or self._is_note_due(seen)
+        try:
+            return operator_by_token(self._app, text, note=note, by_setting=by_setting)
+        except Unavailable as error:
+            raise Refused(503, f"nobody can be looked up, only OPS_TOKEN is known now: {_why(error)}") from None
+
+    def _by_session(self, session: str, request: Request) -> SignedIn | None:
+        key = token_hash(session)
+        seen = self._remembered(key)
+        now = self._monotonic()
+        kept = self._kept.get(key)
+        # A page that another site leads to is shown, and is no use: else others could keep a session alive.
+        use = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        try:
+            if kept is not None and now < kept.until:
+                operator = operator_by_token(self._app, kept.token, note=False)
+            else:
+                note = use and (seen is None or self._is_note_due(seen))
+                lately = seen is not None and now - seen.at < SESSION_IDLE.total_seconds()
+                operator = operator_by_session(self._app, session, note=note, used_lately=lately)
+        except Unavailable as error:
+            if seen is None or now - seen.at > TRUSTED_WITHOUT_POSTGRES:
+                raise Refused(503, f"your session cannot be looked up: {_why(error)}") from None
+            remembered = Operator(seen.operator.name, OperatorRole.LOOK, seen.operator.token_id)
+            return SignedIn(remembered, form_token(session), checked=False)
+        if operator is None:
+            self._forget(key)
+            return None
+        if use:
+            self._note_admission(key, operator, network_of(_client(request)))
+        return SignedIn(operator, form_token(session))
+
+    def _is_open_to(self, request: Request) -> bool:
+        """Return whether a request without any credential may look: one of a program on this machine, which no proxy
+        passed on and no other site's page sent, while there is no token and nothing says that strangers reach us."""
+        settings = self._app.settings
+        if settings.ops_token is not None or settings.trusted_proxies or settings.stripe_livemode:
+            return False
+        if settings.public_url and not is_local_host(urlsplit(settings.public_url).netloc):
+            return False
+        peer = request.client.host if request.client else ""
+        # nginx passes requests on as HTTP/1.0, and without telling for whom, unless it is told to do otherwise.
+        if not is_loopback(peer) or not is_direct(request.scope["headers"]) or request.scope["http_version"] == "1.0":
+            return False
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not is_local_host(hosts[0]):
+            return False
+        if not self._tokens_were_made:
+            try:
+                self._tokens_were_made = tokens_were_made(self._app)
+            except Unavailable as error:
+                raise Refused(503, f"whether a token is needed cannot be looked up: {_why(error)}") from None
+        return not self._tokens_were_made
+
+    def _public_origin(self) -> str:
+        return self._app.settings.public_url
+
+    def _keep(self, session: str, token: str) -> None:
+        with self._lock:
+            self._kept[token_hash(session)] = Kept(token, self._monotonic() + KEPT_LIFE)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+
+    def _forget(self, key: bytes) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+            self._seen.pop(key, None)
+
+    def _remembered(self, key: bytes) -> Seen | None:
+        with self._lock:
+            return self._seen.get(key)
+
+    def _is_note_due(self, seen: Seen) -> bool:
+        """Return whether it is time to write down a use, and have no other thread do so too."""
+        with self._lock:
+            now = self._monotonic()
+            if now - seen.noted_at < NOTED_EVERY.total_seconds():
+                return False
+            seen.noted_at = now
+            return True
+
+    def _note_admission(self, key: bytes, operator: Operator, network: str) -> None:
+        with self._lock:
+            now = self._monotonic()
+            before = self._seen.pop(key, None)
+            self._seen[key] = Seen(operator, now, before.noted_at if before else now)
+            self._good_networks[network] = None
+            self._good_networks.move_to_end(network)
+            for known in (self._seen, self._good_networks):
+                while len(known) > RECENT:
+                    known.popitem(last=False)
+
+    def _is_good(self, network: str) -> bool:
+        with self._lock:
+            return network in self._good_networks
+
+
+class Guard(BaseRoute):
+    """`/ops` and all below it: the routes of `inside` for whoever is admitted, who is in `request.state.signed_in`.
+
+    Every response has the headers of `/ops`, whichever part gives it.
+    """
+
+    def __init__(self, access: OpsAccess, inside: ASGIApp, environment: Environment) -> None:
+        self._access = access
+        self._inside = inside
+        self._environment = environment
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ops-access")
+        self._asking = 0
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        mine = scope["type"] == "http" and (scope["path"] == HOME or scope["path"].startswith(f"{HOME}/"))
+        return (Match.FULL if mine else Match.NONE), {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        raise NotImplementedError("pages are linked to by their paths")
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                message["headers"] = headers.raw
+            await send(message)
+
+        request = Request(scope, receive)
+        try:
+            try:
+                await self._answer(request, scope, receive, send_with_headers)
+            except Refused as refused:
+                response = self._refusal(request, refused)
+                await response(scope, receive, send_with_headers)
+            except HTTPException as error:
+                says = {404: "there is no such page", 405: "this method is not understood here"}
+                text = says.get(error.status_code, "this request is not understood")
+                response = self._plain(error.status_code, text, error.headers)
+                await response(scope, receive, send_with_headers)
+        except Disconnected:
+            return
+        except Exception:
+            if not started:
+                response = self._plain(500, "an error of our own; it has been logged")
+                await response(scope, receive, send_with_headers)
+            raise
+
+    async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path.startswith(STATIC):  # the same for everybody
+            await self._inside(scope, receive, send)
+            return
+        if path in (LOGIN, LOGOUT):
+            response = await (self._login(request) if path == LOGIN else self._logout(request))
+        else:
+            if request.method not in ("GET", "HEAD"):
+                check_own_origin(request, self._access._public_origin)
+            request.state.signed_in = await self._run(self._access.admit, request)
+            await self._inside(scope, receive, send)
+            return
+        await response(scope, receive, send)
+
+    async def _login(self, request: Request) -> Response:
+        if request.method in ("GET", "HEAD"):
+            return self._login_page(200, place_after(request.query_params.get("next")))
+        if request.method != "POST":
+            raise HTTPException(405, headers={"Allow": "GET, POST"})
+        check_own_origin(request, self._access._public_origin)
+        form = await read_form(request)
+        place = place_after(form.get("next"))
+        try:
+            session = await self._run(self._access.sign_in, request, form.get("token", "").strip())
+        except Refused as refused:
+            return self._login_page(refused.status, place, refused.says, refused.headers)
+        response = RedirectResponse(place, 303)
+        _set_session(response, request, session)
+        return response
+
+    async def _logout(self, request: Request) -> Response:
+        if request.method != "POST":
+            raise HTTPException(405, headers={"Allow": "POST"})
+        check_own_origin(request, self._access._public_origin)
+        form = await read_form(request)
+        session = session_of(request)
+        if session is not None:
+            if not is_form_of(session, form.get("form_token", "")):
+                raise Refused(403, "this form was not made for your session: load the page again")
+            await self._run(self._access.sign_out, session)
+        response = RedirectResponse(LOGIN, 303)
+        for name, path, secure in ((COOKIE, HOME, False), (COOKIE_OVER_HTTPS, "/", True)):
+            response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="lax")
+        return response
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Have a thread do it: one of our own, so that others wait for nobody whom strangers keep busy."""
+        if self._asking >= MOST_ASKING:
+            raise Refused(503, "too many ask at once; try again in a moment", wait=1)
+        self._asking += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+        finally:
+            self._asking -= 1
+
+    def _refusal(self, request: Request, refused: Refused) -> Response:
+        wants_page = "text/html" in request.headers.get("accept", "") and "hx-request" not in request.headers
+        wants_page = wants_page and "authorization" not in request.headers
+        if refused.status == 401 and wants_page and request.method in ("GET", "HEAD"):
+            query = f"?{request.url.query}" if request.url.query else ""
+            raw = request.scope.get("raw_path") or b""
+            place = place_after(raw.decode("latin-1").partition("?")[0] + query)
+            return RedirectResponse(LOGIN if place == HOME else f"{LOGIN}?next={quote(place, safe='')}", 303)
+        return self._plain(refused.status, refused.says, refused.headers)
+
+    def _login_page(
+        self, status: int, place: str, says: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        text = self._environment.get_template("login.html").render(place=place, says=says, home=HOME)
+        return HTMLResponse(text, status, headers)
+
+    def _plain(self, status: int, says: str, headers: Mapping[str, str] | None = None) -> Response:
+        text = self._environment.get_template("refused.html").render(status=status, says=says, home=HOME)
+        return HTMLResponse(text, status, headers)
+
+
+def signed_in(request: Request) -> SignedIn:
+    """Return who asks, whom `Guard` has admitted."""
+    found: SignedIn = request.state.signed_in
+    return found
+
+
+def check_site(request: Request, public_origin: Callable[[], str]) -> None:
+    """Refuse what a page of another site asks for in the background; whoever follows a link there is let through.
+
+    Raises:
+        Refused: 403.
+    """
+    site = request.headers.get("sec-fetch-site", "none")
+    if site not in ("none", "same-origin") and request.headers.get("sec-fetch-mode") != "navigate":
+        raise Refused(403, "pages of other sites get nothing here")
+    if "origin" in request.headers and not _is_own(request, public_origin()):
+        raise Refused(403, _other_origin(request))
+
+
+def check_own_origin(request: Request, public_origin: Callable[[], str]) -> None:
+    """Refuse a request that changes something, unless the browser says that a page of our own sent it.
+
+    Raises:
+        Refused: 403.
+    """
+    if _bearer(request) is not None:  # no browser adds it by itself
+        return
+    site, origins = request.headers.get("sec-fetch-site"), request.headers.getlist("origin")
+    if site is None and not origins:
+        raise Refused(403, "neither Origin nor Sec-Fetch-Site was sent, so nobody knows which page sent this")
+    if site not in (None, "same-origin") or (origins and not _is_own(request, public_origin())):
+        raise Refused(403, _other_origin(request))
+
+
+def is_local_host(host: str) -> bool:
+    """Return whether a Host header names this machine, with any port: no name that somebody could have resolve to
+    it."""
+    name, port = host, ""
+    if host.startswith("["):
+        name, closed, port = host[1:].partition("]")
+        if not closed or (port and not port.startswith(":")):
+            return False
+        port = port.removeprefix(":")
+    elif ":" in host:
+        name, _, port = host.rpartition(":")
+    if port and not (port.isascii() and port.isdigit()):
+        return False
+    return name.lower() in (("::1",) if host.startswith("[") else ("127.0.0.1", "localhost"))
+
+
+def session_of(request: Request) -> str | None:
+    """Return the session's id. Over https only the cookie counts that no other host and no plain http can set."""
+    session = request.cookies.get(COOKIE_OVER_HTTPS)
+    if session is None and not is_https(request.scope):
+        session = request.cookies.get(COOKIE)
+    return session if session is not None and SESSION.fullmatch(session) else None
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form; of a field that is sent twice, the first.
+
+    Raises:
+        Refused: 413, 415 or 400: it is no small form.
+        Disconnected: it did not arrive.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise Refused(415, "send a form: application/x-www-form-urlencoded")
+    with Body() as body:
+        try:
+            content = await body.read(request.scope, request.receive, MAX_FORM)
+        except BodyTooLarge as error:
+            raise Refused(413, str(error)) from None
+    try:
+        fields = parse_qs(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise Refused(400, "this form is not understood") from None
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _set_session(response: Response, request: Request, session: str) -> None:
+    """SameSite is Lax and not Strict: whoever follows a link in a mail about an alert is to be signed in there. A GET
+    changes nothing here, and what changes something asks for more than a cookie."""
+    secure = is_https(request.scope) or request.headers.get("origin", "").startswith("https://")
+    response.set_cookie(
+        COOKIE_OVER_HTTPS if secure else COOKIE,
+        session,
+        max_age=int(SESSION_LIFE.total_seconds()),
+        path="/" if secure else HOME,
+        secure=secure,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else None
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _is_own(request: Request, public_origin: str) -> bool:
+    """Return whether Origin is that of the Host that was asked, or of PUBLIC_URL. The scheme is not compared: a proxy
+    that ends https may not tell us of it."""
+    origins, hosts = request.headers.getlist("origin"), request.headers.getlist("host")
+    if len(origins) != 1 or len(hosts) != 1:
+        return False
+    scheme, separator, host = origins[0].lower().partition("://")
+    if not separator or scheme not in ("http", "https"):
+        return False
+    public = urlsplit(public_origin)
+    return host == hosts[0].lower() or (
+        bool(public.netloc) and origins[0].lower() == f"{public.scheme}://{public.netloc}"
+    )
+
+
+def _other_origin(request: Request) -> str:
+    return (
+        "this was sent by a page of another origin. Behind a proxy, have it pass the Host header on, or set PUBLIC_URL"
+        " to the address that browsers show"
+    )
+
+
+def _why(error: Exception) -> str:
+    """The reason may name hosts, and whoever reads this is not known."""
+    log.warning("ops.no_look_up", reason=str(error), seldom=True)
+    return "Postgres does not answer"
