@@ -39,6 +39,7 @@ from db.learning.predictions import Predictions
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
+from db.ops.gauges import Gauges
 from db.ops.health import Health
 from db.ops.operators import Operators
 from db.ops.requests import Requests
@@ -392,6 +393,7 @@ class Tx:
     operators = _on_driver(Operators)
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
+    gauges = _on_driver(Gauges)
     performance = _on_driver(Performance)
     planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)

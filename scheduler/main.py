@@ -22,6 +22,8 @@ from workers.engine.broker import BLOCK_SECONDS
 from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
 from workers.engine.outcomes import rescue
+from workers.ops import gauges
+from workers.ops.gauges import SAMPLE_EVERY
 from workers.runtime import logs
 from workers.runtime.metrics import REPORT_EVERY, Metrics, MetricsReport
 from workers.runtime.redis_client import connect
@@ -81,12 +83,21 @@ class Ticker:
         rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY, metrics=app.metrics)
         resting = Resting(lambda: dispatcher.idle, longest=max(REST, idle_interval))
         calendar = Calendar(app.db, SCHEDULES, clock=app.clock)
+        # Left out while nothing runs, if the rests are longer than a minute; each sample says for how long it holds.
+        long = timedelta(seconds=idle_interval) > SAMPLE_EVERY
+        seldom = Resting(lambda: dispatcher.idle, longest=float(idle_interval) if long else 0.0)
+        holds = SAMPLE_EVERY + timedelta(seconds=idle_interval if long else 0)
+
+        def sample() -> int:
+            return gauges.sample(app.db, app.metrics, holds=holds)
+
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
         self._report = MetricsReport(app.db, app.metrics, role=Role.SCHEDULER, release=app.version)
         self._duties = {
             _guarded(resting.unless(rescuer.rescue)): RESCUE_EVERY,
             _guarded(calendar.fire_in_time): FIRE_EVERY,
-            _guarded(self._report.send): timedelta(seconds=REPORT_EVERY),
+            _guarded(self._report.try_to_send): timedelta(seconds=REPORT_EVERY),
+            _guarded(seldom.unless(sample)): SAMPLE_EVERY,
         }
         for duty, every in self._duties.items():
             self._clock.add_job(

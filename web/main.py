@@ -31,6 +31,7 @@ from web.api.rate_limit import RateLimiter, RateLimits
 from web.api.usage import UsageLog
 from web.error_responses import http_error, internal_error
 from web.media import MediaFiles
+from web.metrics import MetricsEndpoint
 from web.oauth import OAuthCallback
 from web.ops.access import OpsAccess
 from web.ops.app import ops_routes
@@ -47,6 +48,7 @@ from workers.app import build
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.ops.schedules import Timetable
 from workers.runtime import logs
 from workers.runtime.ids import Ids
 from workers.runtime.metrics import Metrics, MetricsReport, MetricsThread
@@ -97,10 +99,13 @@ class WebDeps:
     oauth: ASGIApp | None = None
     """Where owners of social accounts come back to when they have given access."""
     metrics: Metrics = field(default_factory=Metrics)
+    exposition: Callable[[Callable[[], str]], ASGIApp] | None = None
+    """Makes what answers `/metrics`, given what tries to write to Postgres and says "ok"."""
 
 
-def run(settings: Settings) -> None:
-    """The web process: serve until SIGTERM or SIGINT; accepted events are stored before it ends.
+def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
+    """The web process: serve until SIGTERM or SIGINT; accepted events are stored before it ends. `calendar` is the
+    scheduler's, which is an entrypoint of its own: `/metrics` says what of it is overdue.
 
     Raises:
         SettingsInvalid: a setting that the process needs is missing.
@@ -147,6 +152,7 @@ def run(settings: Settings) -> None:
         ops=ops_routes(app, live, OpsAccess(app), fresh_for=FRESH_FOR),
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
         metrics=app.metrics,
+        exposition=lambda writes: MetricsEndpoint(app, writes, app.notifier.probe, calendar=calendar),
     )
     server = Server(BehindProxies(create_app(deps), settings.trusted_proxies), limits, ending=live.end)
     _stop_on_signals(server)
@@ -210,6 +216,7 @@ def create_app(web: WebDeps) -> WebhooksFirst:
             Route("/healthz", healthz),
             Route("/readyz", Readiness(probe.ask, web.redis_ping).answer),
             Mount("/api", web.api),
+            *([Route("/metrics", web.exposition(probe.ask))] if web.exposition else []),
             *web.ops,
             *([Route("/oauth/{platform}/callback", web.oauth)] if web.oauth else []),
             *([Route("/media/{tenant}/{name}", web.media, methods=["GET"])] if web.media else []),

@@ -3,6 +3,7 @@
 import typer
 
 from cli.arguments import Port
+from cli.commands.schedules import calendar
 from cli.configuration import resolve
 from web.main import run
 from workers.runtime.redis_client import refuse_cluster
@@ -18,6 +19,6 @@ def web(port: Port = None) -> None:
     refuse_cluster(settings.redis_url)
     changes = {} if port is None else {"port": port, "host": settings.web_host}
     try:
-        run(settings.model_copy(update=changes))
+        run(settings.model_copy(update=changes), calendar=calendar())
     except SystemExit as stopped:  # uvicorn has exit codes of its own
         raise typer.Exit(1 if stopped.code else 0) from None

@@ -16,6 +16,7 @@ from uuid import UUID
 import psycopg
 
 from domain.errors import ViralError
+from domain.ops.metrics import SAMPLED
 
 Labels = Mapping[str, str]
 
@@ -69,9 +70,6 @@ WHERE id = %(id)s AND (SELECT count(*) FROM summed) + (SELECT count(*) FROM of_t
 
 SAMPLE_LOCK = 0x766972616C02
 """Key of the advisory lock under which one scheduler at a time samples."""
-
-SAMPLED: str = "sampled"
-"""The name of the row that says that a minute was sampled; its value: for how many seconds that holds."""
 
 TAKE_SAMPLE = """
 SELECT pg_try_advisory_xact_lock(%(lock)s) AND NOT EXISTS (

@@ -155,6 +155,8 @@ social_posts = table(
         "published_at",
         postgresql_where=sa.text("published_at IS NOT NULL"),
     ),
+    # Those of which nobody can tell whether they are live.
+    sa.Index("social_posts_unconfirmed_idx", "updated_at", postgresql_where=sa.text("status = 'unconfirmed'")),
     # Whose measuring has ended, or never begun.
     sa.Index(
         "social_posts_unmeasured_idx",

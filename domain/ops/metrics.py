@@ -27,6 +27,9 @@ class Kind(StrEnum):
 OF_CODE: Final[Sequence[str]] = ()
 """In the place of a label's list: the code that runs declares it."""
 
+SAMPLED: Final = "sampled"
+"""The name of the row that says that somebody looked in a minute; its value: for how many seconds that holds."""
+
 SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)

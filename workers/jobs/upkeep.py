@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from domain.errors import Rejected
 from domain.events.outcomes import IGNORED, SETTLED
+from domain.ops.metrics import METRICS, SAMPLED, Kind
 from workers.engine.job import Context, job
 from workers.jobs.imports import clear_overdue
 from workers.jobs.media import discard_unused
@@ -50,6 +51,12 @@ KEEP_CHAIN_EVENTS = timedelta(days=180)
 KEEP_SOUNDS = timedelta(days=90)
 """Captures of sounds that were imported."""
 
+KEEP_METRICS = {"minute": timedelta(hours=48), "hour": timedelta(days=396)}
+"""What was counted, by the length of time that a row stands for."""
+
+KEEP_PROCESSES = timedelta(days=1)
+"""What a process reported last. One that lives and says nothing for so long goes on by another id."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
@@ -82,6 +89,7 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
     _prune_posts(ctx)
     _prune_chain_events(ctx)
     _prune_sounds(ctx)
+    _sum_up_metrics(ctx)
     with ctx.finish():
         pass
 
@@ -111,6 +119,21 @@ def _prune_sounds(ctx: Context) -> None:
     while deleted >= ROWS_PER_TRANSACTION:
         with ctx.begin() as tx:
             deleted = tx.imported_trends.prune_audio(ctx.now() - KEEP_SOUNDS, ROWS_PER_TRANSACTION)
+
+
+def _sum_up_metrics(ctx: Context) -> None:
+    """Sum up the minutes of what was counted into hours, and delete what is not kept any longer."""
+    counted = [name for name, each in METRICS.items() if each.kind is not Kind.GAUGE]
+    sampled = [name for name, each in METRICS.items() if each.sampled]
+    with ctx.begin() as tx:
+        tx.series.roll_up([*counted, *sampled], sampled, ctx.now() - KEEP_METRICS["minute"])
+        tx.series.forget_processes(ctx.now() - KEEP_PROCESSES)
+    for step, keep in KEEP_METRICS.items():
+        for name in (*counted, *sampled, SAMPLED):
+            deleted = ROWS_PER_TRANSACTION
+            while deleted >= ROWS_PER_TRANSACTION:
+                with ctx.begin() as tx:
+                    deleted = tx.series.prune(name, step, ctx.now() - keep, ROWS_PER_TRANSACTION)
 
 
 @job("upkeep.drop_bodies", system=True)

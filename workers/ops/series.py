@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from db.ops.series import SAMPLED, Measured
+from db.ops.series import Measured
 from db.transaction import Tx
 from domain.errors import Rejected
-from domain.ops.metrics import Kind, Metric, metric, percentile
+from domain.ops.metrics import SAMPLED, Kind, Metric, metric, percentile
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 KEPT = {MINUTE: timedelta(hours=48), HOUR: timedelta(days=396)}

@@ -87,7 +87,7 @@ class Metrics:
             cases = {key: list(buckets) for key, buckets in self._cases.items()}
         summed: dict[Key, tuple[Decimal, list[int] | None]] = {}
         for (name, labels), value in counts.items():
-            key = name, tuple(map(self._listed, METRICS[name].labels, labels))
+            key = name, tuple(map(self.listed, METRICS[name].labels, labels))
             number = value if isinstance(value, Decimal) else Decimal(repr(value))
             buckets = cases.get((name, labels))
             if key in summed:
@@ -104,14 +104,13 @@ class Metrics:
         self._counts[key] = 0.0
         return self._cases.setdefault(key, [0] * (len(self._bounds[key[0]]) + 1))
 
-    def _listed(self, label: str, value: str) -> str:
+    def listed(self, label: str, value: str) -> str:
+        """Return the value if a list has it, else `other`."""
         return value if value in self._known.get(label, ()) or value in _CLOSED.get(label, ()) else OTHER
 
 
 _CLOSED: Mapping[str, frozenset[str]] = {
-    label: frozenset(
-        value for metric in METRICS.values() for value in metric.values.get(label, ()) if metric.kind is not Kind.GAUGE
-    )
+    label: frozenset(value for metric in METRICS.values() for value in metric.values.get(label, ()))
     for label in {label for metric in METRICS.values() for label in metric.labels}
 }
 """The values of each label that a list has."""

@@ -303,3 +303,37 @@ def test_every_old_body_goes_however_many_there_are(app: App, drain: Callable[[]
         )
     assert dropped(app, drain) == {"of_deleted": 0, "ignored": many, "settled": 0}
     assert dropped(app, drain) == {"of_deleted": 0, "ignored": 0, "settled": 0}
+
+
+def test_minutes_are_summed_up_into_hours_before_they_are_deleted(app: App, drain: Callable[[], int]) -> None:
+    """Minutes are kept for two days and hours for thirteen months; of dead processes nothing, and no total changes."""
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(
+            """
+            INSERT INTO system_metrics (name, labels, value, step, at)
+            SELECT name, '{}', 2, 'minute', date_trunc('hour', now()) - ago
+            FROM unnest(ARRAY['viral_fence_refusals_total', 'sampled']) AS name,
+                 unnest(ARRAY['50 hours', '30 hours', '1740 minutes', '1 minute']::interval[]) AS ago
+            """
+        )
+        tx.driver.execute(
+            "INSERT INTO system_metrics (name, value, step, at)"
+            " VALUES ('viral_fence_refusals_total', 9, 'hour', now() - interval '400 days')"
+        )
+        tx.driver.execute("INSERT INTO metric_totals (name, value) VALUES ('viral_fence_refusals_total', 17)")
+        tx.driver.execute(
+            "INSERT INTO process_metrics (role, hostname, pid, release, reported_at)"
+            " SELECT 'worker', 'h', 1, '1', now() - ago FROM unnest(ARRAY['2 days', '1 hour']::interval[]) AS ago"
+        )
+    for _ in range(2):
+        with app.db.transaction(SYSTEM) as tx:
+            prune.enqueue(tx)
+        assert drain() == 1
+        with app.db.transaction(SYSTEM) as tx:
+            kept = tx.driver.execute(
+                "SELECT step, value::int, count(*) FROM system_metrics WHERE name LIKE 'viral%' GROUP BY 1, 2"
+            ).fetchall()
+            processes = tx.driver.execute("SELECT count(*) FROM process_metrics").fetchall()
+            [total] = tx.series.totals()["viral_fence_refusals_total"]
+        assert sorted(kept) == [("hour", 2, 3), ("minute", 2, 3)]
+        assert (processes, total.value) == ([(1,)], 17)

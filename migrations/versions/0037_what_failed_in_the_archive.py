@@ -8,8 +8,8 @@ else; the index holds a hundredth of the rows. The release before does not know 
 
 from alembic import op
 
-revision = "0036"
-down_revision = "0035"
+revision = "0037"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 

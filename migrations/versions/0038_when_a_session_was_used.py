@@ -5,8 +5,8 @@ Safe under load: the table has been empty so far, and the default is no rewrite.
 
 from alembic import op
 
-revision = "0037"
-down_revision = "0036"
+revision = "0038"
+down_revision = "0037"
 branch_labels = None
 depends_on = None
 
