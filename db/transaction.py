@@ -39,6 +39,7 @@ from db.learning.predictions import Predictions
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
+from db.ops.changes import Changes
 from db.ops.gauges import Gauges
 from db.ops.health import Health
 from db.ops.operators import Operators
@@ -366,7 +367,7 @@ class Tx:
 
     @lazy
     def queues(self) -> Queues:
-        return Queues(self.driver, self.notifications)
+        return Queues(self.driver, self.notifications, lambda: None)
 
     jobs = _on_driver(Jobs)
     job_lists = _on_driver(JobLists)
@@ -389,6 +390,7 @@ class Tx:
     trends = _on_driver(TrendSources)
     imported_trends = _on_driver(ImportedTrends)
     health = _on_driver(Health)
+    changes = _on_driver(Changes)
     requests = _on_driver(Requests)
     operators = _on_driver(Operators)
     store_views = _on_driver(StoreViews)

@@ -23,6 +23,7 @@ from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
 from workers.engine.outcomes import rescue
 from workers.ops import gauges
+from workers.ops.changes import start_note
 from workers.ops.gauges import SAMPLE_EVERY
 from workers.runtime import logs
 from workers.runtime.metrics import REPORT_EVERY, Metrics, MetricsReport
@@ -60,11 +61,14 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGINT, asked_to_stop)
     if when_served(app.check_schema, asked, waits="scheduler.waits"):
         app.start()
+        started = start_note(app, Role.SCHEDULER)
+        started.start()
         ticker = Ticker(app)
         ticker.start()
         log.info("scheduler.ready", schedules=len(SCHEDULES))
         asked.get()
         ticker.stop()
+        started.stop()
     app.close()
     log.info("scheduler.stopped")
 
@@ -92,7 +96,7 @@ class Ticker:
             return gauges.sample(app.db, app.metrics, holds=holds)
 
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
-        self._report = MetricsReport(app.db, app.metrics, role=Role.SCHEDULER, release=app.version)
+        self._report = MetricsReport(app.db, app.metrics, role=Role.SCHEDULER, release=app.release)
         self._duties = {
             _guarded(resting.unless(rescuer.rescue)): RESCUE_EVERY,
             _guarded(calendar.fire_in_time): FIRE_EVERY,

@@ -48,6 +48,7 @@ from workers.app import build
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.ops.changes import start_note
 from workers.ops.schedules import Timetable
 from workers.runtime import logs
 from workers.runtime.ids import Ids
@@ -126,7 +127,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
     usage = UsageLog(app.db.separate())
     redis = connect(settings.redis_url, used_for="the limits of requests")
     rate_limiter = RateLimiter(redis, metrics=app.metrics)
-    report = MetricsReport(app.db, app.metrics, role=Role.WEB, release=app.version)
+    report = MetricsReport(app.db, app.metrics, role=Role.WEB, release=app.release)
     limits = connection_limits()
     live = Live(most=min(MOST_STREAMS, limits.others // 4))
     deps = WebDeps(
@@ -147,7 +148,10 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
             rate_limiter=rate_limiter,
             usage=usage,
         ),
-        background=(app, usage, store_watch(settings, app.db, Role.WEB), MetricsThread(report)),
+        background=(
+            *(app, usage, store_watch(settings, app.db, Role.WEB), MetricsThread(report)),
+            start_note(app, Role.WEB),
+        ),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
         ops=ops_routes(app, live, OpsAccess(app), fresh_for=FRESH_FOR),
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),

@@ -47,6 +47,8 @@ class App:
     ports: Ports
     metrics: Metrics
     version: str
+    release: str = VERSION
+    """What a deploy changes: `version` is the same for many of them."""
     clock: Callable[[], datetime] | None = None
 
     def runner(
@@ -151,6 +153,7 @@ def build(
         ports=open_ports(settings, db),
         metrics=metrics,
         version=VERSION,
+        release=settings.release_name,
         clock=clock,
     )
 

@@ -18,6 +18,7 @@ from workers.app import build
 from workers.engine.broker import SortedSetBroker
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
 from workers.engine.queues import (
+    QUEUES,
     QUEUES_VARIABLE,
     declare_actors,
     notifications_key,
@@ -26,6 +27,7 @@ from workers.engine.queues import (
     wanted_queues,
 )
 from workers.engine.threads import Threads
+from workers.ops.changes import start_note
 from workers.runtime import logs
 from workers.runtime.cores import usable_cores
 from workers.runtime.metrics import MetricsReport
@@ -58,18 +60,19 @@ class WorkerProcess:
         self._app = build(settings, name="viral worker", pool_size=pool_size, packages=packages)
         self._runner = self._app.runner()
         separate = self._app.db.separate()
-        report = MetricsReport(separate, self._app.metrics, role=Role.WORKER, release=self._app.version)
+        report = MetricsReport(separate, self._app.metrics, role=Role.WORKER, release=self._app.release)
         self._heartbeat = Heartbeat(
             separate,
             self._runner,
             queues=queues,
-            version=self._app.version,
+            version=self._app.release,
             interval=interval,
             lease=lease,
             rest=timedelta(seconds=settings.idle_interval),
             report=report.try_to_send,
         )
         self._store_watch = store_watch(settings, self._app.db, Role.WORKER)
+        self._start_note = start_note(self._app, Role.WORKER, "" if set(queues) == {*QUEUES} else " ".join(queues))
         self._places = places(
             queues,
             threads=settings.worker_threads,
@@ -107,6 +110,7 @@ class WorkerProcess:
         self._app.check_schema()
         self._heartbeat.start()
         self._store_watch.start()
+        self._start_note.start()
 
     def _drain(self, threads: Threads) -> None:
         log.info("worker.draining", running=len(self._runner.leases))
@@ -116,6 +120,7 @@ class WorkerProcess:
         threads.stop(timeout=self._settings.worker_grace_seconds * 1000)
         self._runner.close()
         self._store_watch.stop()
+        self._start_note.stop()
         try:
             returned = self._heartbeat.sign_off()
         except NO_ANSWER as error:

@@ -29,10 +29,12 @@ from workers.runtime.setting_types import (
     Prices,
     PublicKey,
     RedisUrl,
+    Release,
     StripeKey,
     StripeSigningSecrets,
     Words,
 )
+from workers.runtime.version import VERSION
 
 TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
 NO_SOURCES = ("none",)
@@ -43,6 +45,8 @@ APP_IDS = {
     "google_client_secret": "google_client_id",
     "meta_app_secret": "meta_app_id",
 }
+COMMITS = ("heroku_slug_commit", "render_git_commit", "railway_git_commit_sha", "source_version")
+"""The settings in which platforms name the commit that they run."""
 LOOPBACK = "127.0.0.1"
 JWKS_PATH = "/.well-known/jwks.json"
 
@@ -73,6 +77,13 @@ class Settings(BaseSettings):
     """The proxies in front of us, whose word about a client's address and scheme is believed."""
     ops_token: OpsToken | None = None
     """The first token for `/ops`, of role `act`."""
+
+    release: Release = ""
+    heroku_slug_commit: Release = ""
+    render_git_commit: Release = ""
+    railway_git_commit_sha: Release = ""
+    source_version: Release = ""
+    """The release that runs; without RELEASE what the platform calls it (`release_name`)."""
 
     stripe_livemode: bool | None = None
     stripe_secret_key: StripeKey = SecretStr("")
@@ -260,6 +271,12 @@ class Settings(BaseSettings):
             **dict.fromkeys(self.stripe_pro_price_id, Tier.PRO),
             **dict.fromkeys(self.stripe_agency_price_id, Tier.AGENCY),
         }
+
+    @property
+    def release_name(self) -> str:
+        """The name of the release that runs: RELEASE, else the commit that the platform names, else our version."""
+        commits = (getattr(self, name)[:12] for name in COMMITS)
+        return self.release or next(filter(None, commits), VERSION)
 
     def reveal(self, secrets: tuple[SecretStr, ...]) -> tuple[str, ...]:
         return tuple(secret.get_secret_value() for secret in secrets)

@@ -16,7 +16,7 @@ from db.migrate.revisions import compatibility_comment, compatible_releases, kno
 from db.migrate.revisions import newest as newest
 from db.postgres.errors import is_contended
 from db.postgres.url import parse
-from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
+from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER, SYSTEM_SCOPE
 from domain.errors import Unavailable
 
 # Two release dynos may start at once: the second waits, and then finds nothing to do. It polls, because an index that
@@ -33,8 +33,15 @@ class MigrationRefused(Unavailable):
     """Postgres refused a step of the migration; the steps before it stay."""
 
 
-def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False) -> Revisions:
-    """Migrate up to `revision`. Returns the revisions before and after.
+RECORD_CHANGE = text(
+    "INSERT INTO changes (kind, subject, before, after, cause) VALUES ('migration', 'schema', "
+    "jsonb_build_object('revision', CAST(:before AS text)), "
+    "jsonb_build_object('revision', CAST(:after AS text)), :cause)"
+)
+
+
+def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False, cause: str | None = None) -> Revisions:
+    """Migrate up to `revision`. Returns the revisions before and after. `cause` is who does it, for the record.
 
     The release that the schema was made for may go on working on the new one, until its processes are replaced.
     `allow_newer` is for going back to this release: a schema that a newer one made is left as it is, and this release
@@ -53,7 +60,7 @@ def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False) -> R
         if before is not None and _current(connection) != before:
             _name_compatible(connection, {before})
 
-    return _run(url, move, allow_newer=allow_newer)
+    return _run(url, move, allow_newer=allow_newer, cause=cause)
 
 
 def downgrade(url: str, revision: str) -> Revisions:
@@ -73,7 +80,13 @@ def owners_engine(url: str) -> Engine:
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
 
 
-def _run(url: str, move: Callable[[Connection, Config, str | None], None], *, allow_newer: bool = False) -> Revisions:
+def _run(
+    url: str,
+    move: Callable[[Connection, Config, str | None], None],
+    *,
+    allow_newer: bool = False,
+    cause: str | None = None,
+) -> Revisions:
     engine = owners_engine(url)
     try:
         with engine.connect() as guard, engine.connect() as connection:
@@ -92,6 +105,8 @@ def _run(url: str, move: Callable[[Connection, Config, str | None], None], *, al
             after = _current(connection)
             if after is not None:
                 _grant_rights(connection)
+            if before is not None and before != after:
+                _record(connection, before, after, cause)
             return before, after
     except DBAPIError as error:
         raise MigrationRefused(_why_refused(error)) from error
@@ -129,6 +144,17 @@ def _grant_rights(connection: Connection) -> None:
     for statement in (CREATE_APP_ROLE, GRANT_ROLE_TO_OWNER, GRANT_RIGHTS):
         connection.execute(text(statement))
     connection.commit()
+
+
+def _record(connection: Connection, before: str, after: str | None, cause: str | None) -> None:
+    """Record the migration as a change. What was migrated stays so if that cannot be done: the schema says it too."""
+    try:
+        connection.execute(text(f"SET LOCAL app.tenant_id = '{SYSTEM_SCOPE}'"))
+        if connection.execute(text("SELECT to_regclass('changes') IS NOT NULL")).scalar_one():
+            connection.execute(RECORD_CHANGE, {"before": before, "after": after, "cause": cause})
+        connection.commit()
+    except DBAPIError:
+        connection.rollback()
 
 
 def _current(connection: Connection) -> str | None:

@@ -1,7 +1,8 @@
 """What operators decided of queues: the policies (pauses and limits) in force. What waits in them is in
 `db/queue/queue_views.py`."""
 
-from collections.abc import Collection
+import json
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,17 @@ ON CONFLICT (queue, tenant_id) DO UPDATE
 SET max_running = excluded.max_running, max_running_per_tenant = excluded.max_running_per_tenant, updated_at = now()
 """
 
+LIMITS = """
+SELECT max_running, max_running_per_tenant FROM queue_policies
+WHERE queue = %(queue)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s FOR UPDATE
+"""
+
+# `db/ops/changes.py` reads it.
+RECORD_CHANGE = """
+INSERT INTO changes (kind, subject, before, after, cause)
+VALUES (%(kind)s, %(subject)s, %(before)s::jsonb, %(after)s::jsonb, %(cause)s)
+"""
+
 # A policy without a pause or a limit would cost every claim of its queue a second look.
 DELETE_EMPTY = """
 DELETE FROM queue_policies
@@ -42,16 +54,23 @@ WHERE queue = %(queue)s AND paused_at IS NULL AND max_running IS NULL AND max_ru
 
 
 class Queues:
-    """Query group; system scope."""
+    """Query group; system scope. What is decided is recorded as a change, in the same transaction; `cause` tells who
+    decides."""
 
-    def __init__(self, driver: psycopg.Connection[Any], notifications: Notifications) -> None:
+    def __init__(
+        self, driver: psycopg.Connection[Any], notifications: Notifications, cause: Callable[[], str | None]
+    ) -> None:
         self._driver = driver
         self._notifications = notifications
+        self._cause = cause
 
     def pause(self, queue: str, tenant_id: UUID | None = None) -> bool:
         """Let no further job of the queue, or of one tenant in it, begin; False if that was so already. Those that run
         go on."""
-        return bool(self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id}).fetchall()[0][0])
+        paused = bool(self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id}).fetchall()[0][0])
+        if paused:
+            self._record("pause", queue, tenant_id, {"paused": False}, {"paused": True})
+        return paused
 
     def resume(self, queue: str, tenant_id: UUID | None = None) -> bool:
         """End a pause; False if there was none. A dispatcher that rests is notified of what waited."""
@@ -59,6 +78,7 @@ class Queues:
         resumed = self._driver.execute(RESUME, values).rowcount == 1
         if resumed:
             self._notifications.look_at(queue)
+            self._record("pause", queue, tenant_id, {"paused": True}, {"paused": False})
         self._driver.execute(DELETE_EMPTY, values)
         return resumed
 
@@ -75,12 +95,24 @@ class Queues:
         Replaces the limits that were there. What runs above a lower limit runs on.
         """
         values = {"queue": queue, "tenant_id": tenant_id, "max_running": max_running, "per_tenant": per_tenant}
+        row = self._driver.execute(LIMITS, values).fetchone() or (None, None)
         self._driver.execute(LIMIT, values)
         self._driver.execute(DELETE_EMPTY, values)
+        if row != (max_running, per_tenant):
+            names = ("max_running", "max_running_per_tenant")
+            after = dict(zip(names, (max_running, per_tenant), strict=True))
+            self._record("limit", queue, tenant_id, dict(zip(names, row, strict=True)), after)
 
     def policies(self) -> list[dict[str, Any]]:
         """All pauses and limits in force."""
         return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")
+
+    def _record(
+        self, kind: str, queue: str, tenant_id: UUID | None, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
+        subject = queue if tenant_id is None else f"{queue} {tenant_id}"
+        values = {"kind": kind, "subject": subject, "cause": self._cause()}
+        self._driver.execute(RECORD_CHANGE, values | {"before": json.dumps(before), "after": json.dumps(after)})
 
 
 def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[ConcurrencyKey, Policy]:

@@ -85,7 +85,7 @@ def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
         facts = Facts(
             now=tx.now(),
             job=job,
-            version=app.version,
+            version=app.release,
             payload_versions=versions,
             attempts=tx.jobs.attempts(job_id),
             workers=workers,

@@ -25,6 +25,11 @@ AMOUNT = re.compile(r"\D{0,4}\d[\d.,]*\s?[A-Za-z]{0,3}")
 PUBLIC_KEY = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----[\s\\n]*MI[A-Za-z0-9+/=\s\\]+-----END \1?PUBLIC KEY-----")
 
 
+def release(value: str) -> str:
+    """Take what a platform says as it is: no name of a release keeps a process from starting."""
+    return re.sub(r"[^A-Za-z0-9._+:/@-]", "_", value)[:64]
+
+
 def split(value: object) -> object:
     """Return the parts of a comma-separated list."""
     if isinstance(value, str):
@@ -172,6 +177,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
 
 PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
+Release = Annotated[str, AfterValidator(release)]
 Host = Annotated[str, AfterValidator(host)]
 Networks = Annotated[Words, AfterValidator(networks)]
 HostNames = Annotated[Words, AfterValidator(host_names)]
