@@ -82,6 +82,7 @@ from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
 from db.queue.enqueue import ENQUEUED, NewJob, insert, insert_one, insert_plain
 from db.queue.explain import Explain
+from db.queue.failures import Failures
 from db.queue.job_lists import JobLists
 from db.queue.jobs import Jobs
 from db.queue.notifications import Count, Notifications
@@ -376,6 +377,7 @@ class Tx:
     archive = _on_driver(Archive)
     dispatch = _on_driver(DispatchOrder)
     explain = _on_driver(Explain)
+    failures = _on_driver(Failures)
     steps = _on_driver(Steps)
     rates = _on_driver(Rates)
     workers = _on_driver(Workers)

@@ -20,6 +20,10 @@ import psycopg
 
 from db.postgres.values import UnreadableJson, literal
 from db.queue.notifications import Notifications
+from domain.queue.error_groups import error_group
+
+FAILURES = ("failed", "rejected", "lost")
+"""The outcomes of attempts that failed."""
 
 NOBODY = UUID(int=0)
 """The owner of running jobs that have used up their attempts, and whose end could not be recorded: the reaper ends
@@ -173,9 +177,12 @@ WHERE {LEASED}
 RETURNING tenant_id, ordering_key
 """
 
+# The release is that of the process that ran it, whoever records it.
 RECORD_ATTEMPT = f"""
-INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_class, error_message, traceback, started_at)
-SELECT id, attempts, worker_id, %(outcome)s, %(error_class)s, %(error_message)s, %(traceback)s, started_at
+INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_class, error_message, traceback, started_at,
+                          error_group, release)
+SELECT id, attempts, worker_id, %(outcome)s, %(error_class)s, %(error_message)s, %(traceback)s, started_at,
+       %(error_group)s, (SELECT nullif(version, '') FROM workers WHERE workers.id = job_queue.worker_id)
 FROM job_queue WHERE {LEASED}
 """
 
@@ -246,6 +253,11 @@ class FailedAttempt:
     error_class: str
     error_message: str
     traceback: str | None = None
+
+    @property
+    def error_group(self) -> str | None:
+        """The failures that this one belongs to; None if it is none."""
+        return error_group(self.error_class, self.error_message) if self.outcome in FAILURES else None
 
 
 class Leased(Protocol):
@@ -382,7 +394,7 @@ class Transitions:
         return self._driver.execute(query, (job.id, job.lease_token)).fetchone() is not None
 
     def _record(self, job: Leased, attempt: FailedAttempt) -> None:
-        values = vars(attempt) | {"id": job.id, "lease_token": job.lease_token}
+        values = vars(attempt) | {"id": job.id, "lease_token": job.lease_token, "error_group": attempt.error_group}
         self._driver.execute(RECORD_ATTEMPT, values)
 
     def _make_room(self, job: Leased) -> None:
