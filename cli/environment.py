@@ -34,6 +34,8 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "GOOGLE_CLIENT_SECRET": frozenset({WEB, WORKER}),
     "META_APP_SECRET": frozenset({WEB, WORKER}),
     "TOKEN_ENCRYPTION_KEYS": frozenset({WEB, WORKER}),
+    "OTEL_EXPORTER_OTLP_HEADERS": frozenset({WEB, WORKER, SCHEDULER}),
+    "SENTRY_DSN": frozenset({WEB, WORKER, SCHEDULER}),
     # Not settings of ours: the S3 client reads them itself. Web signs addresses with them.
     "AWS_ACCESS_KEY_ID": frozenset({WEB, WORKER}),
     "AWS_SECRET_ACCESS_KEY": frozenset({WEB, WORKER}),

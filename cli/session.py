@@ -1,9 +1,11 @@
 """An application, or one transaction of it, for the length of one command."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from getpass import getuser
 from uuid import UUID
 
 from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
@@ -12,8 +14,10 @@ from cli.configuration import resolve
 from db.security import RoleRefused
 from db.transaction import SYSTEM, Tx
 from domain.errors import ViralError
+from domain.ops.causes import Cause
 from workers.app import App, build
 from workers.runtime import logs
+from workers.runtime.work import Work, working
 
 
 class SchemaTooOld(ViralError):
@@ -33,7 +37,8 @@ def session() -> Iterator[App]:
     with _interrupts_held_back():
         app = build(settings, name="viral shell", pool_size=2)
         try:
-            yield app
+            with app.tracing.shell("viral") as span, working(Work(str(Cause.of_person(person())), span.traceparent)):
+                yield app
         except Exception as error:
             cause = getattr(error, "orig", error)
             if isinstance(cause, UndefinedTable | UndefinedColumn):
@@ -45,6 +50,14 @@ def session() -> Iterator[App]:
             raise
         finally:
             app.close()
+
+
+def person() -> str:
+    """Return the name by which the machine knows whoever uses the shell."""
+    try:
+        return getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
 
 
 @contextmanager

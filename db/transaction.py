@@ -80,7 +80,8 @@ from db.posting.restores import Restores
 from db.queue.archive import Archive
 from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
-from db.queue.enqueue import ENQUEUED, NewJob, insert, insert_one, insert_plain
+from db.queue.enqueue import ENQUEUED, AsksOrigin, NewJob, insert, insert_one, insert_plain, of_unknown_origin
+from db.queue.enqueue import Origin as Origin
 from db.queue.explain import Explain
 from db.queue.failures import Failures
 from db.queue.job_lists import JobLists
@@ -182,6 +183,7 @@ class Tx:
         engine: Engine,
         scope: Scope,
         new_id: Callable[[], UUID],
+        origin: AsksOrigin,
         *,
         held: Held,
         durable: bool,
@@ -190,6 +192,7 @@ class Tx:
     ) -> None:
         self._engine = engine
         self._held = held
+        self._origin = origin
         self._scope = scope
         self._durable = durable
         self._timeout = timeout
@@ -308,6 +311,8 @@ class Tx:
             PayloadInvalid: the payload is too large.
             UniqueViolation: there is a twin; only in a pipelined transaction.
         """
+        if job.origin is None:
+            job = job._replace(origin=self._origin(job.queue))
         if self._pipelined and job.due_at_once:
             self.driver.execute(insert_plain(job, self.driver))
             self.notifications.add(job.queue, job.id, job.priority)
@@ -320,7 +325,7 @@ class Tx:
 
     def enqueue_many(self, jobs: Iterable[NewJob]) -> list[UUID]:
         """`enqueue` for any number of jobs, in one round trip. Returns their ids, in their order."""
-        return insert(self.driver, self.notifications, jobs)
+        return insert(self.driver, self.notifications, jobs, self._origin)
 
     def complete(self, done: Done) -> None:
         """Complete the job as the last act of this transaction, in one round trip with its COMMIT.
@@ -434,7 +439,8 @@ class Database:
     """A pool of connections of the application's role.
 
     `on_commit` is told, after a transaction committed, which of the jobs that it enqueued are due. It must neither
-    block nor raise: the dispatcher finds whatever it loses.
+    block nor raise: the dispatcher finds whatever it loses. `origin` is asked, by the thread that enqueues a job on a
+    queue of this name, what it works for; it must not raise.
     """
 
     def __init__(
@@ -444,6 +450,7 @@ class Database:
         pool_size: int,
         new_id: Callable[[], UUID],
         on_commit: Callable[[Notifications], object] = lambda notifications: None,
+        origin: AsksOrigin = of_unknown_origin,
         settings: TransactionSettings = DEFAULT_SETTINGS,
         pool_timeout: float = POOL_TIMEOUT,
         application_name: str = "viral",
@@ -455,6 +462,7 @@ class Database:
             url,
             new_id=new_id,
             on_commit=on_commit,
+            origin=origin,
             settings=settings,
             pool_timeout=pool_timeout,
             application_name=application_name,
@@ -462,6 +470,7 @@ class Database:
         self._separate: list[Database] = []
         self._new_id = new_id
         self._on_commit = on_commit
+        self._origin = origin
         self._held = Held()
         self._settings = settings
         self._application_name = application_name
@@ -516,6 +525,7 @@ class Database:
             self._engine,
             scope,
             self._new_id,
+            self._origin,
             held=self._held,
             durable=durable,
             timeout=timeout,

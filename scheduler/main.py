@@ -95,6 +95,7 @@ class Ticker:
         def sample() -> int:
             return gauges.sample(app.db, app.metrics, holds=holds)
 
+        calendar = Calendar(app.db, SCHEDULES, clock=app.clock, tracing=app.tracing)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
         self._report = MetricsReport(app.db, app.metrics, role=Role.SCHEDULER, release=app.release)
         self._duties = {

@@ -16,6 +16,7 @@ import structlog
 from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import SYSTEM, Database, Tx
+from domain.ops.causes import Cause
 from workers.engine.job import JobType
 from workers.jobs import analytics, autopilot, billing, learning, posting
 from workers.jobs.accounts import find_due
@@ -24,6 +25,8 @@ from workers.jobs.learning import pool
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing, reconcile_identity
 from workers.jobs.upkeep import drop_bodies, media, prune
+from workers.runtime.tracing import Tracing
+from workers.runtime.work import Work, working
 
 log = structlog.get_logger()
 
@@ -91,8 +94,10 @@ class Calendar:
         *,
         clock: Callable[[], datetime] | None = None,
         stopwatch: Callable[[], float] = monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
         self._db = db
+        self._tracing = tracing or Tracing()
         self._schedules = schedules
         self._clock = clock
         self._stopwatch = stopwatch
@@ -116,7 +121,7 @@ class Calendar:
                     reason = "they are of a time still to come; it goes on by the clock of the database"
                     log.warning("schedule.set_aside", schedule=schedule.name, runs=early[schedule.name], reason=reason)
                 if schedule.name in last:
-                    enqueued += _enqueue_due(tx, schedule, last[schedule.name], now)
+                    enqueued += _enqueue_due(tx, self._tracing, schedule, last[schedule.name], now)
                 else:
                     _register(tx, schedule, now)
         self._next_at = began + min(map(partial(_seconds_to_next, now=now), self._schedules), default=0.0)
@@ -135,18 +140,24 @@ def _register(tx: Tx, schedule: Schedule, now: datetime) -> None:
     log.info("schedule.begun", schedule=schedule.name, not_made_until=missed and missed.isoformat())
 
 
-def _enqueue_due(tx: Tx, schedule: Schedule, last: datetime, now: datetime) -> int:
+def _enqueue_due(tx: Tx, tracing: Tracing, schedule: Schedule, last: datetime, now: datetime) -> int:
     due = runs_due(schedule, last, now)
     if due and schedule.due is not None and not schedule.due(tx, now):
         tx.schedule_runs.register(schedule.name, due[-1])
         return 0
-    enqueued = sum(tx.schedule_runs.fire(schedule.name, at, partial(schedule.enqueue, tx, at)) for at in due)
+    enqueued = sum(tx.schedule_runs.fire(schedule.name, at, partial(_enqueue, tx, tracing, schedule, at)) for at in due)
     if enqueued and schedule.catch_up is not CatchUp.ALL:
         skipped = [at for at in runs_between(schedule.trigger, last, now) if at not in due]
         if skipped:
             span = {"first": skipped[0].isoformat(), "last": skipped[-1].isoformat()}
             log.warning("schedule.skipped", schedule=schedule.name, runs=len(skipped), **span)
     return enqueued
+
+
+def _enqueue(tx: Tx, tracing: Tracing, schedule: Schedule, at: datetime) -> UUID:
+    """Enqueue the job of a run, in the run's own name."""
+    with tracing.run(schedule.name) as span, working(Work(str(Cause.of_run(schedule.name, at)), span.traceparent)):
+        return schedule.enqueue(tx, at)
 
 
 def runs_due(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:

@@ -40,6 +40,7 @@ from web.server.body import LargeBodies
 from web.server.clients import BehindProxies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
+from web.server.requests import Requests
 from web.session_verifier import session_verifier
 from web.webhook_writer import WebhookWriter
 from web.webhooks import EVENT_READERS, WebhookEndpoint, WebhooksFirst, usable_secrets
@@ -54,6 +55,7 @@ from workers.runtime import logs
 from workers.runtime.ids import Ids
 from workers.runtime.metrics import Metrics, MetricsReport, MetricsThread
 from workers.runtime.redis_client import SAYS, Trouble, connect, diagnose
+from workers.runtime.tracing import Tracing
 from workers.settings import Settings
 
 READY_FOR = 1.0
@@ -97,6 +99,7 @@ class WebDeps:
     """Hands out media files, where they are in a folder."""
     ops: Sequence[BaseRoute] = ()
     """The operator's page."""
+    tracing: Tracing = field(default_factory=Tracing)
     oauth: ASGIApp | None = None
     """Where owners of social accounts come back to when they have given access."""
     metrics: Metrics = field(default_factory=Metrics)
@@ -154,6 +157,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
         ),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
         ops=ops_routes(app, live, OpsAccess(app), fresh_for=FRESH_FOR),
+        tracing=app.tracing,
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
         metrics=app.metrics,
         exposition=lambda writes: MetricsEndpoint(app, writes, app.notifier.probe, calendar=calendar),
@@ -195,6 +199,7 @@ def create_app(web: WebDeps) -> WebhooksFirst:
             web.make_id,
             bodies,
             web.metrics,
+            web.tracing,
         )
         for source, secrets, job in (
             ("stripe", web.stripe_secrets, web.stripe_job),
@@ -229,7 +234,7 @@ def create_app(web: WebDeps) -> WebhooksFirst:
         exception_handlers={HTTPException: http_error, Exception: internal_error},
     )
     rest.router.redirect_slashes = False  # a redirect would repeat the Host header, which anybody may have written
-    return WebhooksFirst(endpoints, rest)
+    return WebhooksFirst(endpoints, rest, Requests(web.tracing))
 
 
 async def index(request: Request) -> Response:

@@ -25,9 +25,12 @@ from integrations.stripe import webhooks as stripe
 from web.error_responses import RETRY_AFTER, error_response, internal_error
 from web.server.body import MAX_BODY, BodyTooLarge, Disconnected, LargeBodies, TooManyBodies
 from web.server.headers import secured
+from web.server.requests import Requests
 from web.webhook_writer import WebhookWriter
 from workers.engine.job import JobType
+from workers.runtime import work
 from workers.runtime.metrics import Metrics
+from workers.runtime.tracing import Tracing
 
 RECEIVED: Final = JSONResponse({"received": True})
 
@@ -73,6 +76,7 @@ class WebhookEndpoint:
     make_id: Callable[[], UUID]
     bodies: LargeBodies
     metrics: Metrics = field(default_factory=Metrics)
+    tracing: Tracing = field(default_factory=Tracing)
     reported_unset: bool = field(default=False, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,8 +112,13 @@ class WebhookEndpoint:
             return await self._store(envelope)
 
     async def _store(self, envelope: Envelope) -> Response:
+        event = new_event(self.source, envelope, self.job, self.make_id)
+        now = work.current.get()
+        if now.traceparent is not None:
+            event = event._replace(traceparent=self.tracing.sent(event.queue, now.traceparent))
+        work.current.set(now._replace(event_id=event.id))  # for what is left of the request
         try:
-            await self.writer.store(new_event(self.source, envelope, self.job, self.make_id))
+            await self.writer.store(event)
         except Unavailable as error:
             fields = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
             log.error("webhook.not_stored", **fields, reason=str(error), seldom=True)
@@ -141,15 +150,16 @@ def _unavailable(text: str, code: str) -> Response:
 class WebhooksFirst:
     """The whole application: a request to `/webhooks/<source>` goes to its endpoint, any other to `rest`.
 
-    Every response gets the security headers here.
+    Every response gets the security headers here, and the id of its request.
     """
 
-    def __init__(self, endpoints: Sequence[WebhookEndpoint], rest: Starlette) -> None:
+    def __init__(self, endpoints: Sequence[WebhookEndpoint], rest: Starlette, requests: Requests | None = None) -> None:
         self._endpoints: dict[str, ASGIApp] = {f"/webhooks/{endpoint.source}": endpoint for endpoint in endpoints}
         self.rest = rest
+        self._requests = requests or Requests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.rest(scope, receive, send)
         app = self._endpoints.get(scope["path"], self.rest)
-        return await app(scope, receive, secured(scope, send))
+        return await self._requests.answer(app, scope, receive, secured(scope, send))

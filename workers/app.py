@@ -27,6 +27,7 @@ from workers.engine.runner import PutBack, Runner
 from workers.runtime.ids import Ids
 from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import connect
+from workers.runtime.tracing import Tracing, open_tracing
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
 
@@ -49,6 +50,7 @@ class App:
     version: str
     release: str = VERSION
     """What a deploy changes: `version` is the same for many of them."""
+    tracing: Tracing
     clock: Callable[[], datetime] | None = None
 
     def runner(
@@ -60,6 +62,7 @@ class App:
             self.job_types,
             worker_id=uuid4(),
             ports=self.ports,
+            tracing=self.tracing,
             rng=Random(),  # noqa: S311 - jitter
             put_back=put_back or self.notifier.put_back,
             metrics=self.metrics,
@@ -103,6 +106,7 @@ class App:
         self.db.close()
         self.stop()
         self.notifier.close()
+        self.tracing.close()
 
 
 def build(
@@ -135,12 +139,19 @@ def build(
         limit=1000,
         linger=lambda: CROWDED_REST if notifier.crowded else NOTIFIER_REST,
     )
+    tracing = open_tracing(
+        settings.otel_exporter_otlp_endpoint,
+        settings.otel_exporter_otlp_traces_endpoint,
+        settings.otel_exporter_otlp_headers.get_secret_value(),
+        service=name.replace(" ", "-"),
+    )
     db = Database(
         settings.database_url,
         pool_size=settings.pool_size or pool_size,
         pool_timeout=parse(settings.database_url).pool_timeout or pool_timeout,
         new_id=Ids(),
         on_commit=partial(_committed, metrics, notifications),
+        origin=tracing.origin,
         application_name=name,
         settings=transactions,
     )
@@ -154,6 +165,7 @@ def build(
         metrics=metrics,
         version=VERSION,
         release=settings.release_name,
+        tracing=tracing,
         clock=clock,
     )
 

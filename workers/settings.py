@@ -17,6 +17,7 @@ from workers.runtime.setting_types import (
     ClerkInstance,
     ClerkKey,
     ClerkSigningSecrets,
+    Collector,
     EncryptionKeys,
     Header,
     Host,
@@ -25,11 +26,13 @@ from workers.runtime.setting_types import (
     Networks,
     OpsToken,
     Origins,
+    OtlpHeaders,
     PostgresUrl,
     Prices,
     PublicKey,
     RedisUrl,
     Release,
+    SentryDsn,
     StripeKey,
     StripeSigningSecrets,
     Words,
@@ -166,6 +169,12 @@ class Settings(BaseSettings):
 
     log_format: Annotated[Literal["console", "json"], BeforeValidator(str.lower)] = "json"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
+    otel_exporter_otlp_endpoint: Collector = ""
+    otel_exporter_otlp_traces_endpoint: Collector = ""
+    otel_exporter_otlp_headers: OtlpHeaders = SecretStr("")
+    """Where traces are sent: a collector, or its address for traces; without either, nothing is traced."""
+    sentry_dsn: SentryDsn = SecretStr("")
+    """Where errors that nobody foresaw are reported; without it, they are only logged."""
     viral_home: Path = Path(".viral")
     postgres_bin: Path | None = None
 

@@ -55,7 +55,7 @@ WHERE source = 'clerk' AND status = ANY(%(statuses)s) AND processed_at IS NOT NU
 """
 
 WAITING_FOR_A_LINK = f"""
-SELECT id FROM webhook_events
+SELECT id, subject FROM webhook_events
 WHERE source = 'stripe' AND subject = ANY(%s) AND status LIKE 'parked:%%' AND status IN ({listed(LINKLESS)})
 ORDER BY id
 """
@@ -277,9 +277,10 @@ class Events:
         """Return events of this type, oldest first, that were ignored for it and whose bodies are kept."""
         return [Replayable(*row) for row in self._driver.execute(IGNORED_BY_TYPE, (kind, limit))]
 
-    def waiting_for_a_link(self, customer_ids: Sequence[str]) -> list[UUID]:
-        """Return parked Stripe events of these customers, oldest first, that wait for the customer's tenant."""
-        return [event_id for (event_id,) in self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),))]
+    def waiting_for_a_link(self, customer_ids: Sequence[str]) -> dict[UUID, str]:
+        """Return parked Stripe events of these customers, oldest first, that wait for the customer's tenant, each with
+        its customer."""
+        return dict(self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),)).fetchall())
 
     def any_parked(self) -> bool:
         row = self._driver.execute("SELECT EXISTS (SELECT FROM webhook_events WHERE status LIKE 'parked:%')").fetchone()

@@ -42,6 +42,7 @@ class NewEvent(NamedTuple):
     queue: str
     max_attempts: int = 3
     priority: int = 5
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,18 @@ WITH new AS (
     SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for kind in COLUMNS.values())}) AS new ({", ".join(COLUMNS)})
 ), stored AS (
     INSERT INTO webhook_events (id, source, external_id, type, api_version, livemode, occurred_at, subject, payload,
-                                body, job_id, status, processed_at)
+                                body, job_id, traceparent, status, processed_at)
     SELECT id, source, external_id, type, api_version, livemode, occurred_at, subject, payload::jsonb, body, job_id,
+           traceparent,
            CASE WHEN job_id IS NULL THEN '{Status.IGNORED_TYPE}' ELSE '{Status.RECEIVED}' END,
            CASE WHEN job_id IS NULL THEN now() END
     FROM new
     ON CONFLICT (source, external_id) DO NOTHING
     RETURNING id
 ), enqueued AS (
-    INSERT INTO job_queue (id, job_type, queue, payload, unique_key, max_attempts, priority)
-    SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, max_attempts, priority
+    INSERT INTO job_queue (id, job_type, queue, payload, unique_key, max_attempts, priority, cause, traceparent)
+    SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, max_attempts, priority,
+           'event:' || id, traceparent
     FROM new JOIN stored USING (id) WHERE job_id IS NOT NULL
 )
 SELECT id FROM stored

@@ -3,7 +3,7 @@
 Jobs are sent in parts, in one round trip; what is due when it is inserted becomes ready with the caller's commit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
@@ -28,6 +28,23 @@ PART = 250
 """Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
 
 
+class Origin(NamedTuple):
+    """What enqueues a job, and the trace that it belongs to: the columns of these names."""
+
+    cause: str | None = None
+    traceparent: str | None = None
+
+
+UNKNOWN = Origin()
+
+AsksOrigin = Callable[[str], Origin]
+
+
+def of_unknown_origin(queue: str) -> Origin:
+    """Say that nobody knows what enqueues a job: of a pool that was given no better."""
+    return UNKNOWN
+
+
 class Options(TypedDict, total=False):
     """How one enqueueing may differ from what the job type declares. Names and meanings are those of `NewJob`."""
 
@@ -40,8 +57,8 @@ class Options(TypedDict, total=False):
 
 
 class NewJob(NamedTuple):
-    """A job to be inserted. `scheduled_for` None means now; `delay` is added to either. (A named tuple: they are made
-    by the ten thousand a second.)"""
+    """A job to be inserted. `scheduled_for` None means now; `delay` is added to either. `origin` None means
+    whatever the thread works for that enqueues it. (A named tuple: they are made by the ten thousand a second.)"""
 
     id: UUID
     job_type: str
@@ -56,6 +73,7 @@ class NewJob(NamedTuple):
     ordering_key: str | None = None
     cost: int = 1
     payload_version: int = 1
+    origin: Origin | None = None
 
     @property
     def plain(self) -> bool:
@@ -81,17 +99,21 @@ COLUMNS = {
     "ordering_key": ("text", "NULL"),
     "cost": ("int", "1"),
     "payload_version": ("int", "1"),
+    "cause": ("text", "NULL"),
+    "traceparent": ("text", "NULL"),
 }
-"""The type of each field of a `NewJob`, and its default."""
+"""The type of each field of a `NewJob` and its `Origin`, and its default."""
+
+DEFAULTS = NewJob._field_defaults | Origin._field_defaults
 
 TIMES, KEY = frozenset({"scheduled_for", "delay"}), "unique_key"
 
 # What is due is ready at once; what is not is deferred until it is.
 INSERT = """
 INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key, cost,
-                       payload_version, scheduled_for, wake_at)
+                       payload_version, cause, traceparent, scheduled_for, wake_at)
 SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, unique_key, ordering_key, cost,
-       payload_version, due, CASE WHEN due > now() THEN due END
+       payload_version, cause, traceparent, due, CASE WHEN due > now() THEN due END
 FROM ({jobs}) AS jobs, LATERAL (SELECT coalesce(jobs.scheduled_for, now()) + jobs.delay AS due) AS moment
 """
 
@@ -103,11 +125,17 @@ DO NOTHING
 DUE = "RETURNING id, scheduled_for <= now()"
 
 
-def insert(driver: psycopg.Connection[Any], notifications: Notifications, jobs: Iterable[NewJob]) -> list[UUID]:
+def insert(
+    driver: psycopg.Connection[Any],
+    notifications: Notifications,
+    jobs: Iterable[NewJob],
+    origin: AsksOrigin = of_unknown_origin,
+) -> list[UUID]:
     """Insert the jobs, in one round trip, and return their ids, in their order; those that are due are added to
     `notifications`, and so is that others are deferred. Of a job whose tenant has a live one of its type and unique
     key, the id is that one's.
 
+    `origin` is asked, with the first job's queue, once for each part whose jobs do not all have an origin of their own.
     The next part is put together while Postgres inserts the one before.
 
     Raises:
@@ -115,20 +143,26 @@ def insert(driver: psycopg.Connection[Any], notifications: Notifications, jobs: 
     """
     remaining = iter(jobs)
     with driver.pipeline():
-        sent = [(part, _send(driver, part)) for part in iter(lambda: list(islice(remaining, PART)), [])]
-    return [job_id for part, cursor in sent for job_id in _inserted(driver, notifications, part, cursor)]
+        sent = [(part, _send(driver, part, origin)) for part in iter(lambda: list(islice(remaining, PART)), [])]
+    return [job_id for part, cursor in sent for job_id in _inserted(driver, notifications, part, origin, cursor)]
 
 
-def insert_one(driver: psycopg.Connection[Any], notifications: Notifications, job: NewJob) -> UUID:
+def insert_one(
+    driver: psycopg.Connection[Any],
+    notifications: Notifications,
+    job: NewJob,
+    origin: AsksOrigin = of_unknown_origin,
+) -> UUID:
     """Insert one job as `insert` does."""
-    return _inserted(driver, notifications, [job], _send(driver, [job]))[0]
+    return _inserted(driver, notifications, [job], origin, _send(driver, [job], origin))[0]
 
 
 def insert_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
     """Write the statement that inserts one job that is due at once and has no live twin, as text that can be sent
     together with BEGIN and COMMIT."""
     # Joined by hand: as `psycopg.sql` it takes four times as long, which is a quarter of what enqueueing costs.
-    return b"SELECT enqueue_job('%s', %s, %s, %s, %s, %d, %d, %s, %s, %d, %d); " % (
+    cause, traceparent = job.origin or UNKNOWN
+    return b"SELECT enqueue_job('%s', %s, %s, %s, %s, %d, %d, %s, %s, %d, %d, %s, %s); " % (
         str(job.id).encode(),
         literal(job.job_type, driver),
         literal(job.queue, driver),
@@ -140,21 +174,33 @@ def insert_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
         literal(job.ordering_key, driver),
         job.cost,
         job.payload_version,
+        literal(cause, driver),
+        literal(traceparent, driver),
     )
 
 
-def _send(driver: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> psycopg.Cursor[Any]:
+def _send(driver: psycopg.Connection[Any], jobs: Sequence[NewJob], origin: AsksOrigin) -> psycopg.Cursor[Any]:
     values: dict[str, Any] = {}
     usual, varying = [], []
-    for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
+    columns = dict(zip(NewJob._fields, zip(*jobs, strict=True), strict=True))
+    columns |= _origins(columns.pop("origin"), jobs[0].queue, origin)
+    for name, column in columns.items():
         if column[0] != column[-1] or column.count(column[0]) < len(column):
             varying.append(name)
             values[name] = [_json(payload) for payload in column] if name == "payload" else list(column)
-        elif column[0] == NewJob._field_defaults.get(name, ...):
+        elif column[0] == DEFAULTS.get(name, ...):
             usual.append(name)
         else:
             values[name] = _json(column[0]) if name == "payload" else column[0]
     return driver.execute(_statement(frozenset(usual), tuple(varying)), values, prepare=True)
+
+
+def _origins(own: Sequence[Origin | None], queue: str, origin: AsksOrigin) -> dict[str, tuple[str | None, ...]]:
+    """Return the columns of an origin: each job's own, or else that of whoever enqueues them."""
+    if own.count(None) == len(own):
+        return {name: (value,) * len(own) for name, value in origin(queue)._asdict().items()}
+    usual = origin(queue) if None in own else UNKNOWN
+    return dict(zip(Origin._fields, zip(*(each or usual for each in own), strict=True), strict=True))
 
 
 @lru_cache(maxsize=128)
@@ -184,6 +230,7 @@ def _inserted(
     driver: psycopg.Connection[Any],
     notifications: Notifications,
     jobs: Sequence[NewJob],
+    origin: AsksOrigin,
     cursor: psycopg.Cursor[Any],
 ) -> list[UUID]:
     """Return the ids of the jobs, or of their twins."""
@@ -197,7 +244,7 @@ def _inserted(
         new = [job for job in jobs if job.id in is_due]
         if not all(is_due.values()):
             notifications.defer()
-        ids = [job.id if job.id in is_due else _twin_or_insert(driver, notifications, job) for job in jobs]
+        ids = [job.id if job.id in is_due else _twin_or_insert(driver, notifications, job, origin) for job in jobs]
     for job in due:
         notifications.add(job.queue, job.id, job.priority)
     for job in new:
@@ -205,10 +252,12 @@ def _inserted(
     return ids
 
 
-def _twin_or_insert(driver: psycopg.Connection[Any], notifications: Notifications, job: NewJob) -> UUID:
+def _twin_or_insert(
+    driver: psycopg.Connection[Any], notifications: Notifications, job: NewJob, origin: AsksOrigin
+) -> UUID:
     twin = Jobs(driver).live_twin(job.job_type, job.tenant_id, job.unique_key)
     # If the twin has ended between the two statements, the key is free again.
-    return insert_one(driver, notifications, job) if twin is None else twin
+    return insert_one(driver, notifications, job, origin) if twin is None else twin
 
 
 def _json(payload: Mapping[str, Any]) -> str:

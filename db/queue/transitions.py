@@ -52,13 +52,14 @@ SET status = 'running', attempts = {ONE_MORE}, started_at = now(), worker_id = %
 
 CLAIMED_COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at,
           lease_token, clock_timestamp(), priority, payload_version, ordering_key, snoozes, deadline_at,
-          cancel_requested_at, crashes"""
+          cancel_requested_at, crashes, cause, traceparent"""
 
 
 class ClaimedJob(NamedTuple):
     """A job that this process runs; `lease_token` is what its finish must show. `now` is the database's clock.
 
-    `limited`: others may wait for this one to end. (A named tuple: they are made by the ten thousand a second.)
+    `cause` and `traceparent` are the row's. `limited`: others may wait for this one to end. (A named tuple: they are
+    made by the ten thousand a second.)
     """
 
     id: UUID
@@ -79,6 +80,8 @@ class ClaimedJob(NamedTuple):
     deadline_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     crashes: int = 0
+    cause: str | None = None
+    traceparent: str | None = None
     limited: bool = False
 
 

@@ -35,7 +35,7 @@ FIND_LOST = f"SELECT id, tenant_id FROM job_queue j WHERE {LOST} ORDER BY id"
 
 LOCK_LOST = f"""
 SELECT j.id, j.tenant_id, j.job_type, j.queue, j.payload, j.payload_version, j.attempts AS attempt, j.max_attempts,
-       j.crashes + 1 AS crashes, j.lease_token, j.worker_id, j.error_message,
+       j.crashes + 1 AS crashes, j.lease_token, j.worker_id, j.error_message, j.traceparent,
        j.cancel_requested_at IS NOT NULL AS unwanted,
        EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now()) AS overran
 FROM job_queue j WHERE j.id = %(id)s AND {LOST}
@@ -73,6 +73,7 @@ class LostJob:
     lease_token: int
     worker_id: UUID
     error_message: str | None
+    traceparent: str | None
     unwanted: bool
     overran: bool
     limited: bool = False

@@ -16,11 +16,10 @@ from typing import Any, ClassVar
 import structlog
 from fastapi import Request
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from web.api.authentication import credential_of, identify
+from web.api.authentication import admit, credential_of
 from web.error_responses import ApiError, overloaded
 from web.server.body import MAX_VALUES, Body, BodyTooLarge, Disconnected, InvalidJson, check_json
 
@@ -100,7 +99,7 @@ class AdmittedRoute(APIRoute):
             credential = credential_of(request)
             admission: Admission = request.app.state.admission
             async with admission.slot():
-                await run_in_threadpool(identify, request, credential)
+                await admit(request, credential)
                 if self.body_field is None:  # a body, if there is one, is not read
                     return await handle(request)
             try:

@@ -12,13 +12,16 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from starlette.concurrency import run_in_threadpool
 
 from db.transaction import SYSTEM, Database
 from domain.errors import AccountPending, NotAllowed, NotAuthenticated
 from domain.identity.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
+from domain.ops.causes import Cause, CauseKind
 from integrations.clerk.sessions import Verifier
 from web.api.rate_limit import RateLimits
 from workers.app import App
+from workers.runtime import work
 
 WEBHOOK_TAKES = timedelta(seconds=2)
 """Clerk's webhook has usually been applied so soon after a sign-up."""
@@ -128,8 +131,22 @@ def identify(request: Request, credential: str) -> None:
         limits.check(request.state.rate_limit)
 
 
+async def admit(request: Request, credential: str) -> None:
+    """`identify` in a thread. From here on the request works for its caller: what it enqueues is caused by their key or
+    user, and its log lines name their tenant, in whichever thread.
+
+    Raises:
+        NotAuthenticated, NotAllowed, Unavailable, ApiError: as `identify` raises them.
+    """
+    await run_in_threadpool(identify, request, credential)
+    caller: Caller = request.state.caller
+    # Nothing takes it back: the context is this request's own.
+    cause = str(Cause(CauseKind.API, str(caller.key_id or caller.user_id)))
+    work.current.set(work.current.get()._replace(cause=cause, tenant_id=caller.tenant_id))
+
+
 async def identified(request: Request, described: Annotated[object, Depends(BEARER)]) -> Caller:
-    """Return the caller whom `AdmittedRoute` has identified."""
+    """Return the caller whom `admit` has identified."""
     caller: Caller = request.state.caller
     return caller
 

@@ -38,7 +38,7 @@ from domain.videos.media import (
 )
 from integrations.store.folder import in_words
 from web.api.admission import CLIENT_CLOSED_REQUEST, Admission, AdmittedRoute, read_json
-from web.api.authentication import Running, credential_of, identify, requires
+from web.api.authentication import Running, admit, credential_of, requires
 from web.api.cursors import LONGEST, decode_cursor, encode_cursor
 from web.api.validation import RequestBody
 from web.error_responses import ApiError, documented, not_found, retry_later
@@ -116,7 +116,7 @@ class UploadRoute(AdmittedRoute):
         async def admitted(request: Request) -> Response:
             credential = credential_of(request)
             async with _admission(request).slot():
-                await run_in_threadpool(identify, request, credential)
+                await admit(request, credential)
             try:
                 return await handle(request)
             except ClientDisconnect:

@@ -6,6 +6,7 @@ time; the others use what there is.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime, timedelta
 
 import structlog
@@ -117,7 +118,9 @@ class Collector:
                 return error
 
         with ThreadPoolExecutor(len(due), thread_name_prefix="trends") as pool:
-            return dict(zip((row.source for row in due), pool.map(ask, due), strict=True))
+            # Each in a copy of this thread's context: its lines name the job too.
+            asked = [pool.submit(copy_context().run, ask, row) for row in due]
+            return {row.source: each.result() for row, each in zip(due, asked, strict=True)}
 
     def _without_asking(
         self, row: CachedSource, cached: list[Sighting], error: Exception | None, now: datetime

@@ -13,8 +13,8 @@ The row of `job_queue` alone decides which it is. See docs/decisions/0001-the-ro
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from random import Random
 from time import perf_counter
@@ -44,9 +44,10 @@ from workers.engine.effects import TRY_AGAIN, Snoozed
 from workers.engine.failures import described, named
 from workers.engine.job import JobTypes
 from workers.engine.outcomes import run_failure_hook
-from workers.runtime import logs
 from workers.runtime.error_text import text_of
 from workers.runtime.metrics import Metrics
+from workers.runtime.tracing import Tracing, of_attempt
+from workers.runtime.work import of_job, working
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class Attempts:
         leases: set[int],
         stopping: threading.Event,
         metrics: Metrics,
+        tracing: Tracing,
     ) -> None:
         self._db = db
         self._types = job_types
@@ -82,6 +84,7 @@ class Attempts:
         self._metrics = metrics
         self._began: dict[int, float] = {}
         """When the handlers of jobs began whose outcome is not written yet, by lease token."""
+        self._tracing = tracing
         self._completions = Batcher(self._complete, name="completions", limit=1000)
 
     def start(self) -> None:
@@ -117,13 +120,15 @@ class Attempts:
         """
         completes_later = False
         self._began[claimed.lease_token] = perf_counter()
-        with _logged_as(claimed):
+        span = self._tracing.process(claimed)
+        with span, working(of_attempt(claimed, span)):
             try:
                 completes_later = self._handle(claimed).completes_later
                 if not completes_later:
                     log.info("job.completed")
                     self._count(claimed, "completed")
             except Exception as error:
+                span.fail(type(error).__name__)
                 self._conclude(claimed, error)
             finally:
                 if not completes_later:
@@ -292,7 +297,7 @@ class Attempts:
             half = len(done) // 2
             return self._complete(done[:half]) + self._complete(done[half:])
         [(job, _)] = done
-        with _logged_as(job):
+        with working(of_job(job, job.cause, job.traceparent)):
             try:
                 self._fail(job, error)
             except Exception:
@@ -367,7 +372,7 @@ class Attempts:
         if job_type.many is None or len(jobs) < 2:
             return batch
         began = perf_counter()
-        with self._db.transaction(SYSTEM, timeout=_patience(batch)) as tx:
+        with self._spans(jobs), self._db.transaction(SYSTEM, timeout=_patience(batch)) as tx:
             job_type.many(Batch(tx, jobs, ports=self._ports, clock=self._clock))
             handled = [each.done for each in jobs if each.left_because is None]
             tx.work_as(SYSTEM)
@@ -380,6 +385,14 @@ class Attempts:
         done = {each.job.id for each in handled}
         return [claimed for claimed in batch if claimed.id not in done]
 
+    def _spans(self, jobs: Sequence[BatchJob]) -> ExitStack:
+        """Begin a span for each job of a batch, all linked to the first one's."""
+        spans = ExitStack()
+        if self._tracing.on:
+            for each in jobs:
+                each.span = spans.enter_context(self._tracing.process(each.job, beside=jobs[0].span))
+        return spans
+
     def _read(self, claimed: ClaimedJob) -> BatchJob | None:
         """Return the job with its arguments; None if it is to be stopped, or cannot be read."""
         job_type = self._types[claimed.job_type]
@@ -387,7 +400,7 @@ class Attempts:
             arguments = job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version)
         except Rejected:
             return None
-        return None if claimed.cancel_requested_at is not None else BatchJob(claimed, arguments)
+        return None if claimed.cancel_requested_at is not None else BatchJob(claimed, arguments, self._tracing)
 
 
 def persist(db: Database, stopping: threading.Event, write: Callable[[Tx], T]) -> T:
@@ -412,13 +425,3 @@ def _patience(batch: Sequence[ClaimedJob]) -> timedelta | None:
     """Return how long a statement may take at most, if the deadline of a job is nearer than usual."""
     left = [job.deadline_at - job.now for job in batch if job.deadline_at is not None]
     return min(left) if left and min(left) < USUAL_STATEMENT else None
-
-
-@contextmanager
-def _logged_as(claimed: ClaimedJob) -> Iterator[None]:
-    """Let every line that is logged meanwhile say which job it is about."""
-    token = logs.current_job.set(claimed)
-    try:
-        yield
-    finally:
-        logs.current_job.reset(token)

@@ -12,7 +12,7 @@ handler's own arguments, so a typo is a type error.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -132,14 +132,18 @@ class JobType(Declaration, Generic[P]):
         """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
         return tx.enqueue(self._new(tx.new_id(), self.validated(payload)))
 
-    def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
-        """`enqueue` for any number of jobs, in one round trip. Returns their ids, in their order.
+    def enqueue_many(self, tx: Tx, payloads: Iterable[Payload], *, by: Sequence[BatchJob] | None = None) -> list[UUID]:
+        """`enqueue` for any number of jobs, in one round trip. Returns their ids, in their order. `by`: of a batch of
+        jobs, the one that each is enqueued for, if it is not the current thread's.
 
         Raises:
             PayloadInvalid: an argument of one of them does not fit; none is enqueued.
         """
         validated = [self.validated(payload) for payload in payloads]
-        return tx.enqueue_many(self._new(tx.new_id(), values) for values in validated)
+        new = (self._new(tx.new_id(), values) for values in validated)
+        if by is None:
+            return tx.enqueue_many(new)
+        return tx.enqueue_many(each._replace(origin=job.origin(self.queue)) for each, job in zip(new, by, strict=True))
 
     def with_options(self, **options: Unpack[Options]) -> "JobType[P]":
         """The same job type, to be enqueued once in another way than it declares."""

@@ -17,6 +17,7 @@ from workers.engine.failures import described
 from workers.engine.job import FailedJob, JobType, JobTypes
 from workers.runtime.error_text import text_of
 from workers.runtime.metrics import Metrics
+from workers.runtime.work import on_behalf, working
 
 REASONS = {"WorkerLost": "worker_lost", "Overran": "overran", "Abandoned": "abandoned"}
 """Why a job was lost, as it is counted, by its attempt's error class."""
@@ -32,6 +33,7 @@ class CancelledJob:
     tenant_id: UUID | None
     payload: Mapping[str, Any] | UnreadableJson
     payload_version: int
+    traceparent: str | None
 
 
 def rescue(db: Database, job_types: JobTypes, metrics: Metrics | None = None) -> int:
@@ -118,7 +120,7 @@ def cancel(tx: Tx, job_types: JobTypes, job_id: UUID) -> str | None:
     state = tx.transitions.cancel(job_id)
     row = tx.jobs.get(job_id) if state == "cancelled" else None
     if row is not None and row["job_type"] in job_types:
-        ended = CancelledJob(job_id, row["tenant_id"], row["payload"], row["payload_version"])
+        ended = CancelledJob(job_id, row["tenant_id"], row["payload"], row["payload_version"], row["traceparent"])
         _run_hook(tx, job_types[row["job_type"]], ended, "cancelled")
     return state
 
@@ -148,7 +150,7 @@ def _run_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | Cancel
     except Rejected:
         return
     try:
-        with tx.savepoint(scope):
+        with working(on_behalf(job.id, job.traceparent)), tx.savepoint(scope):
             job_type.on_failure(tx, FailedJob(job.id, job.tenant_id, arguments, reason))
         tx.work_as(SYSTEM)
     except Exception as error:

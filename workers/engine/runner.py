@@ -32,6 +32,7 @@ from workers.engine.job import JobTypes
 from workers.engine.queues import QUEUES
 from workers.runtime.error_text import text_of
 from workers.runtime.metrics import Metrics
+from workers.runtime.tracing import Tracing
 
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: as many are claimed as take the first; after the second, one."""
@@ -66,6 +67,7 @@ class Runner:
         worker_id: UUID,
         ports: Ports,
         rng: Random,
+        tracing: Tracing | None = None,
         put_back: PutBack = lambda queue, job_ids: None,
         clock: Callable[[], datetime] | None = None,
         stopwatch: Callable[[], float] = monotonic,
@@ -96,6 +98,7 @@ class Runner:
             leases=self._leases,
             stopping=self._stopping,
             metrics=self._metrics,
+            tracing=tracing or Tracing(),
         )
 
     @property

@@ -25,7 +25,7 @@ from domain.errors import MalformedEvent, ProviderUnavailable
 from domain.events.event import Event
 from domain.events.outcomes import LINKLESS, SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
 from domain.ports import Ports
-from workers.engine.job import Batch, Context, FailedJob, Tx, job
+from workers.engine.job import Batch, BatchJob, Context, FailedJob, JobType, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
 A_MOMENT = timedelta(seconds=5)
@@ -41,7 +41,7 @@ def apply_stripe_events(batch: Batch) -> None:
     events = batch.tx.events.get_many(list(jobs))
     readings = [reading(events[event_id], batch.ports) for event_id in jobs if event_id in events]
     readable = [each for each in readings if each is not None]
-    outcomes = apply_all(batch.tx, readable, batch.ports, batch.now, can_wait=True)
+    outcomes = apply_all(batch.tx, readable, batch.ports, batch.now, can_wait=True, jobs=jobs)
     for event_id, each in jobs.items():
         if event_id in outcomes:
             each.report(outcome=outcomes[event_id].status)
@@ -160,10 +160,17 @@ def apply_one(ctx: Context, tx: Tx, event: Event, body: Mapping[str, Any], *, ca
 
 
 def apply_all(
-    tx: Tx, readings: Sequence[Reading], ports: Ports, now: Callable[[], datetime], *, can_wait: bool
+    tx: Tx,
+    readings: Sequence[Reading],
+    ports: Ports,
+    now: Callable[[], datetime],
+    *,
+    can_wait: bool,
+    jobs: Mapping[UUID, BatchJob] | None = None,
 ) -> dict[UUID, Outcome]:
     """Change the mirror as the facts say, one after the other, bring their customers' tenants to what it says then, and
     record the outcomes. Returns these, by event. If it `can_wait`, Stripe is asked for what an event does not say.
+    `jobs` are those of a batch, by event: each enqueues in its own name.
 
     Each table is read once and written once. An event that waits for a link, and is released by a later one, is applied
     again after the others, here: its job is the one that runs.
@@ -171,7 +178,7 @@ def apply_all(
     books = open_books(tx, readings, ports, now)
     outcomes: dict[UUID, Outcome] = {}
     unsaid: dict[UUID, None] = {}
-    released: dict[str, None] = {}
+    released: dict[str, UUID] = {}
     of_subject: defaultdict[str | None, list[Reading]] = defaultdict(list)
     for each in readings:
         of_subject[each.event.subject].append(each)
@@ -182,18 +189,27 @@ def apply_all(
         if outcome.status in (Status.PARKED_THIN, Status.PARKED_INCOMPLETE) or books.is_tied(each.fact):
             unsaid[each.event.id] = None
         linked = books.take_released()
-        released |= linked
+        released |= dict.fromkeys(linked, each.event.id)
         for other in (other for customer_id in linked for other in of_subject[customer_id]):
             if other.event.id in outcomes and outcomes[other.event.id].status in LINKLESS:
                 parked = replace(other.event, status=outcomes.pop(other.event.id).status)
                 to_apply.append(replace(other, event=parked))
     save(tx, books)
     tx.events.mark_many(outcomes)
-    waiting = tx.events.waiting_for_a_link(list(released)) if released else []
-    apply_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in waiting if event_id not in outcomes])
+    waiting = tx.events.waiting_for_a_link(list(released)) if released else {}
+    follow = {event_id: released[subject] for event_id, subject in waiting.items() if event_id not in outcomes}
+    enqueue_for(tx, apply_stripe_event, follow, jobs)
     if can_wait and ports.fetch_event is not None:
-        fetch_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in sorted(unsaid)])
+        enqueue_for(tx, fetch_stripe_event, {event_id: event_id for event_id in sorted(unsaid)}, jobs)
     return outcomes
+
+
+def enqueue_for(
+    tx: Tx, job_type: JobType[[UUID]], events: Mapping[UUID, UUID], jobs: Mapping[UUID, BatchJob] | None
+) -> None:
+    """Enqueue a job for each event, by the job of the event that it follows from."""
+    by = None if jobs is None else [jobs[because] for because in events.values()]
+    job_type.enqueue_many(tx, [{"event_id": event_id} for event_id in events], by=by)
 
 
 def open_books(tx: Tx, readings: Sequence[Reading], ports: Ports, now: Callable[[], datetime]) -> Books:

@@ -10,9 +10,12 @@ from db.transaction import SYSTEM, Tx
 from domain.errors import EventDropped, UnknownEvent
 from domain.events.outcomes import Ignored, Status
 from domain.events.triage import TRIAGE
+from domain.ops.causes import Cause, CauseKind
 from workers.app import App
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime import work
+from workers.runtime.work import working
 
 APPLIED_BY = {"stripe": apply_stripe_event, "clerk": apply_clerk_event}
 
@@ -77,4 +80,7 @@ def _replayable(tx: Tx, name: str) -> Replayable:
 def _enqueue(tx: Tx, event: Replayable) -> Replayed:
     job, priority = APPLIED_BY[event.source], TRIAGE[event.source](event.type)
     job = job if isinstance(priority, Ignored) else job.with_options(priority=priority)
-    return Replayed(event.id, event.source, job.enqueue(tx, event_id=event.id))
+    with working(work.current.get()._replace(cause=str(Cause(CauseKind.EVENT, str(event.id))), event_id=event.id)):
+        job_id = job.enqueue(tx, event_id=event.id)
+    tx.events.assign(event.id, job_id)
+    return Replayed(event.id, event.source, job_id)

@@ -175,7 +175,13 @@ def _window(tx: Tx, groups: Sequence[Group], since: datetime | None) -> Window:
     whole = attempts < MOST
     oldest = min((each.first_at for each in groups), default=None)
     of = f"all {attempts:,} attempts that failed" if whole else f"the newest {MOST:,} attempts that failed"
-    when = f", since {since:%Y-%m-%d %H:%M} UTC" if since else f", the oldest at {oldest:%Y-%m-%d %H:%M} UTC" if oldest else ""
+    when = (
+        f", since {since:%Y-%m-%d %H:%M} UTC"
+        if since
+        else f", the oldest at {oldest:%Y-%m-%d %H:%M} UTC"
+        if oldest
+        else ""
+    )
     says = f"Of {of}{when}; among the newest {LOOKED_AT:,} attempts, of jobs that are not archived yet."
     return Window(tx.now(), since if whole and since is not None else oldest, attempts, whole, says)
 

@@ -5,37 +5,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
-from contextvars import ContextVar
-from typing import Any, Protocol, TextIO
-from uuid import UUID
+from typing import Any, TextIO
 
 import structlog
 from structlog.dev import ConsoleRenderer
 
 from domain.text.visible import visible, visible_json
+from workers.runtime import work
 from workers.runtime.error_text import text_of, traceback_of
 from workers.runtime.terminal import coloured
 
 
-class LoggedJob(Protocol):
-    """A job that a thread runs, as far as its log lines name it."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def job_type(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-
-
-current_job: ContextVar[LoggedJob | None] = ContextVar("current_job", default=None)
-"""The job that this thread is running; every line it logs says which."""
-
-
-def add_job(logger: Any, method: str, fields: Any) -> Any:
-    job = current_job.get()
-    if job is not None:
+def add_work(logger: Any, method: str, fields: Any) -> Any:
+    """Add the ids of what the thread works for: of its job always, of the rest what the line does not name itself."""
+    now = work.current.get()
+    if now is work.NO_WORK:
+        return fields
+    if (job := now.job) is not None:
         fields |= {"job_id": str(job.id), "job_type": job.job_type, "attempt": job.attempt}
+    for name in ("tenant_id", "event_id", "request_id", "client_request_id"):
+        if (value := getattr(now, name)) is not None:
+            fields.setdefault(name, str(value))
+    if now.traceparent is not None and (trace_id := work.trace_id(now.traceparent)) is not None:
+        fields["trace_id"] = trace_id
     return fields
 
 
@@ -126,7 +118,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     seldom = Seldom()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        add_job,
+        add_work,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
@@ -172,6 +172,50 @@ def prices(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def collector(value: str) -> str:
+    """Plain http is usual here: a collector stands in one's own network. What would be logged with it is refused."""
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.scheme in ("http", "https") and "@" not in parts.netloc
+    except ValueError:
+        usable = False
+    if value and (not usable or parts.query or parts.fragment):
+        raise ValueError("should be an address such as http://collector:4318, without a name, password or query")
+    return value.rstrip("/")
+
+
+def otlp_headers(value: SecretStr) -> SecretStr:
+    """Accept what `read_headers` reads."""
+    try:
+        read_headers(value.get_secret_value())
+    except ValueError:
+        raise ValueError("should be headers, comma-separated, escaped as in an URL: name=value,name=value") from None
+    return value
+
+
+def read_headers(text: str) -> dict[str, str]:
+    """Return the headers of `name=value,…`, whose parts are escaped as in an URL.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    headers = {}
+    for pair in filter(None, (each.strip() for each in text.split(","))):
+        name, equals, escaped = pair.partition("=")
+        name, content = unquote(name).strip().lower(), unquote(escaped).strip()
+        if not equals or not re.fullmatch("[a-z0-9_.-]+", name) or not (content.isascii() and content.isprintable()):
+            raise ValueError("not a header")
+        headers[name] = content
+    return headers
+
+
+def sentry_dsn(value: SecretStr) -> SecretStr:
+    dsn = value.get_secret_value()
+    if dsn and not (_is_https(dsn) and urlsplit(dsn).username and urlsplit(dsn).path.rpartition("/")[2].isdecimal()):
+        raise ValueError("should be the DSN of a project of Sentry: https://<key>@<host>/<number>")
+    return value
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
 
@@ -182,6 +226,9 @@ Host = Annotated[str, AfterValidator(host)]
 Networks = Annotated[Words, AfterValidator(networks)]
 HostNames = Annotated[Words, AfterValidator(host_names)]
 Https = Annotated[str, AfterValidator(https)]
+Collector = Annotated[str, AfterValidator(collector)]
+OtlpHeaders = Annotated[SecretStr, AfterValidator(otlp_headers)]
+SentryDsn = Annotated[SecretStr, AfterValidator(sentry_dsn)]
 Origins = Annotated[Words, AfterValidator(origins)]
 Header = Annotated[str, AfterValidator(header)]
 ApiKey = Annotated[SecretStr, AfterValidator(api_key)]

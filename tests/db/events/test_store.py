@@ -99,7 +99,7 @@ def test_what_waits_for_a_link_is_found_by_customer(connection: Connection, even
     for event_id in (mine, other):
         events.mark(event_id, Outcome(Status.PARKED_CUSTOMER))
     events.mark(odd, Outcome(Status.PARKED_PRICE))
-    assert events.waiting_for_a_link(["cus_1"]) == [mine]
+    assert events.waiting_for_a_link(["cus_1"]) == {mine: "cus_1"}
     assert {event.id for event in events.parked("unknown_", 10)} == {mine, other, odd}
     assert events.parked("unknown_price", 10) == [Replayable(odd, "stripe", "invoice.paid")]
     assert len(events.parked("unknown_", 1)) == 1

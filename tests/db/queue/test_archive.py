@@ -12,7 +12,7 @@ import pytest
 
 from db.queue.archive import MOVE, Moved
 from db.queue.claim import Terms, known_types
-from db.queue.enqueue import NewJob
+from db.queue.enqueue import NewJob, Origin
 from db.queue.transitions import Done, FailedAttempt
 from db.transaction import SYSTEM, DatabaseUnavailable
 from tests.builders import a_tenant, an_ended_job, beside, job_row, where
@@ -68,7 +68,8 @@ def at_once(*acts: Callable[[], object]) -> None:
 
 def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     tenant_id, worker = a_tenant(app), uuid4()
-    job = NewJob(uuid4(), "t", "llm", tenant_id, {"a": [1, "ü"]}, 3, unique_key="k", ordering_key="o")
+    origin = Origin(f"job:{uuid4()}")
+    job = NewJob(uuid4(), "t", "llm", tenant_id, {"a": [1, "ü"]}, 3, unique_key="k", ordering_key="o", origin=origin)
     with app.db.transaction(SYSTEM) as tx:
         tx.enqueue(job)
     for number in (1, 2, 3):
@@ -95,7 +96,8 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     assert left == (0, 0, 0)
     history, [step] = archived.pop("attempt_history"), archived.pop("steps")
     assert archived == {name: row[name] for name in archived if name != "archived"} | {"archived": True}
-    assert archived.keys() >= set(job._fields) - {"delay", "cost", "payload_version"}
+    assert archived.keys() >= set(job._fields) - {"delay", "cost", "payload_version", "origin"}
+    assert archived["cause"] == origin.cause
     assert [each["error_message"] for each in history] == ["broken 1", "broken 2"]
     assert [read(each) for each in history] == [
         {name: value for name, value in each.items() if name != "job_id"} for each in attempts
