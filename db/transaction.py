@@ -42,6 +42,7 @@ from db.learning.snapshots import Snapshots
 from db.ops.changes import Changes
 from db.ops.gauges import Gauges
 from db.ops.health import Health
+from db.ops.lineage import Lineages
 from db.ops.operators import Operators
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
@@ -398,6 +399,7 @@ class Tx:
     imported_trends = _on_driver(ImportedTrends)
     health = _on_driver(Health)
     changes = _on_driver(Changes)
+    lineages = _on_driver(Lineages)
     requests = _on_driver(Requests)
     operators = _on_driver(Operators)
     store_views = _on_driver(StoreViews)

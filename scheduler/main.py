@@ -86,7 +86,6 @@ class Ticker:
         self._dispatching = threading.Thread(target=dispatcher.run, args=(self._stop,), name="dispatcher", daemon=True)
         rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY, metrics=app.metrics)
         resting = Resting(lambda: dispatcher.idle, longest=max(REST, idle_interval))
-        calendar = Calendar(app.db, SCHEDULES, clock=app.clock)
         # Left out while nothing runs, if the rests are longer than a minute; each sample says for how long it holds.
         long = timedelta(seconds=idle_interval) > SAMPLE_EVERY
         seldom = Resting(lambda: dispatcher.idle, longest=float(idle_interval) if long else 0.0)

@@ -48,9 +48,9 @@ class App:
     ports: Ports
     metrics: Metrics
     version: str
+    tracing: Tracing
     release: str = VERSION
     """What a deploy changes: `version` is the same for many of them."""
-    tracing: Tracing
     clock: Callable[[], datetime] | None = None
 
     def runner(

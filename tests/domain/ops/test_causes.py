@@ -14,7 +14,7 @@ NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "shown"),
     [
         (f"event:{ONE}", f"the event {ONE}"),
         (f"job:{ONE}", f"the job {ONE}"),
@@ -23,11 +23,11 @@ NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
         ("person:ada", "ada, in the shell"),
     ],
 )
-def test_a_cause_is_read_as_it_was_written_and_said_in_words(text: str, said: str) -> None:
+def test_a_cause_is_read_as_it_was_written_and_said_in_words(text: str, shown: str) -> None:
     cause = parse(text)
     assert cause is not None
     assert str(cause) == text
-    assert words(text).startswith(said)
+    assert words(text).startswith(shown)
 
 
 def test_a_run_has_its_schedule_and_its_time() -> None:
