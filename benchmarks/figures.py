@@ -441,4 +441,16 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             alone(at_most=20),
         ),
     ),
+    "ops": (
+        figure(
+            "ops-p95",
+            "ms",
+            "the 95th percentile of the slowest page of `/ops`: each page with all that can be clicked on it, asked of "
+            "one web process, with 1,000,000 finished and 100,000 pending jobs, 1,000,000 events and 10,000 tenants",
+            alone(at_most=300),
+        ),
+        figure("ops-p50", "ms", "the median of all of them"),
+        figure("ops-viewer", "transactions/min", "Postgres's while one browser has the start page open"),
+        figure("ops-viewers", "times", "how many times as many they are with 50", alone(at_most=1.1)),
+    ),
 }

@@ -45,6 +45,10 @@ class Sizes:
     waiting_jobs: int = 200
     waiting_seconds: float = 20.0
     waiting_beside: int = 30
+    ops_part: int = 1
+    ops_rounds: int = 3
+    ops_viewers: int = 50
+    ops_seconds: float = 30.0
     patience: float = 5.0
 
 
@@ -77,6 +81,10 @@ QUICK = Sizes(
     waiting_jobs=20,
     waiting_seconds=1.0,
     waiting_beside=2,
+    ops_part=1000,
+    ops_rounds=1,
+    ops_viewers=5,
+    ops_seconds=12.0,
     patience=0,
 )
 """The smallest run in which a measure still takes all its steps: the suite makes some so. Its figures say little."""

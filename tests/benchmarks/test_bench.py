@@ -38,6 +38,7 @@ ALIKE = (
     ("ingest", "api-history", "api-generate"),
     ("enqueue", "quota"),
     ("up", "posts", "collect", "learn", "waiting"),
+    ("ops",),
 )
 """Measures that start the same machinery, or much of it. The suite makes one of each; `make bench ARGS=--quick` all."""
 

@@ -85,6 +85,10 @@ class Page:
         """Run no script of the pages that are opened from now on."""
         self._order("Emulation.setScriptExecutionDisabled", value=True)
 
+    def before_each_page(self, script: str) -> None:
+        """Run a script in every page that is opened from now on, before any of its own."""
+        self._order("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     def picture(self, path: Path) -> None:
         """Write a PNG of the whole page."""
         answer = self._order("Page.captureScreenshot", format="png", captureBeyondViewport=True)

@@ -1,0 +1,61 @@
+"""`python -m benchmarks.compare 313bcf5 --runs 5`: what a release costs the drain, beside an older one.
+
+Checks the older one out into a folder of its own, and lets each empty a full queue in turn, on servers of its own that
+are made anew each time; the medians are compared. The order changes from round to round, so that what the machine does
+beside it meets both alike.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from benchmarks.servers import ROOT
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("before", help="the commit that is held against what lies here")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=60_000)
+    parser.add_argument("--only", default="drain", help="another measure of one figure without peers")
+    asked = parser.parse_args(words)
+    with tempfile.TemporaryDirectory(prefix="viral-compare-") as folder, checked_out(asked.before, folder) as before:
+        found: dict[Path, list[float]] = {before: [], ROOT: []}
+        for n in range(asked.runs):
+            for tree in (before, ROOT) if n % 2 == 0 else (ROOT, before):
+                found[tree].append(measured(tree, asked.only, asked.jobs, Path(folder) / "report.json"))
+                print(f"{'here' if tree == ROOT else asked.before}: {found[tree][-1]:.0f} jobs/s", flush=True)
+    earlier, now = median(found[before]), median(found[ROOT])
+    print(f"{asked.only}: {earlier:.0f} before, {now:.0f} now: {100 * (earlier / now - 1):+.1f} % of time a job")
+    return 0
+
+
+@contextmanager
+def checked_out(commit: str, folder: str) -> Iterator[Path]:
+    tree = Path(folder) / "before"
+    git = ["git", "-C", str(ROOT), "worktree"]
+    subprocess.run([*git, "add", "--detach", str(tree), commit], check=True, capture_output=True)
+    try:
+        yield tree
+    finally:
+        subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+
+
+def measured(tree: Path, measure: str, jobs: int, report: Path) -> float:
+    command = [sys.executable, "-m", "benchmarks", "--only", measure, "--peers", "none", "--runs", "1"]
+    command += ["--jobs", str(jobs), "--report", str(report)]
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.DEVNULL)
+    value: float = json.loads(report.read_text())["rows"][0]["ours"]
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
