@@ -426,7 +426,7 @@ LABELS_OF_CODE = {
     "schedule": ("posting.due",),
     "version": ("1.41.0",),
 }
-MOST_OF_A_LABEL = 3
+MOST_OF_A_LABEL = 2
 
 LARGE = ("job_queue", "webhook_events", "system_metrics")
 MANY = 100_000
