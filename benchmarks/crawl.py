@@ -159,8 +159,8 @@ def _shapes(page: str, address: str, typed: Sequence[str]) -> Iterator[tuple[str
     """What may be new in an address: each filter with its value; of ids and cursors only that there is one."""
     yield (page,)
     for name, value in parse_qsl(urlsplit(address).query, keep_blank_values=True):
-        known = value in typed or re.fullmatch(r"[A-Za-z_:.-]{0,40}", value)
-        yield (page, name, value if known else "...")
+        is_word = value in typed or re.fullmatch(r"[A-Za-z_:.-]{0,40}", value)
+        yield (page, name, value if is_word else "...")
 
 
 def _followed(address: str, document: Document, typed: Sequence[str]) -> Iterator[str]:

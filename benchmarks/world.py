@@ -118,7 +118,7 @@ SELECT make_job_archive_week('{now}'::timestamptz - interval '1 week' * n) FROM 
 # Ready ones, scheduled ones, and some in backoff after an attempt; tenants have very different shares.
 PENDING = """
 INSERT INTO job_queue (id, tenant_id, job_type, queue, status, priority, payload, attempts, error_message,
-                       scheduled_for, wake_at, wake_count, ring_at, rings, created_at, cause)
+                       scheduled_for, wake_at, wake_count, created_at, cause)
 SELECT pg_temp.id(6, n, created), CASE WHEN kind <> 'default' THEN
            pg_temp.tenant(CASE WHEN n % 3 = 0 THEN 7 ELSE pg_temp.draw(n, 4, {tenants}) END) END,
        (ARRAY['generation.generate_concepts','videos.render','posting.publish','videos.draw','quota.reset_due'])[kinds],
@@ -127,7 +127,7 @@ SELECT pg_temp.id(6, n, created), CASE WHEN kind <> 'default' THEN
             WHEN 3 THEN jsonb_build_object('post_id', pg_temp.post(n % {posts}))
             WHEN 4 THEN jsonb_build_object('video_id', pg_temp.video(n % {posts})) ELSE '{{}}'::jsonb END,
        (n % 10 = 9)::int, CASE WHEN n % 10 = 9 THEN 'ProviderUnavailable: the model answered 529' END,
-       due, CASE WHEN due > '{now}' THEN due END, 0, CASE WHEN due > '{now}' THEN due END, 0, created,
+       due, CASE WHEN due > '{now}' THEN due END, 0, created,
        CASE WHEN n % 2 = 0 THEN 'job:' || pg_temp.job({finished} - n % 1000)
             WHEN n % 3 = 0 THEN 'api:' || pg_temp.tenant(n % {tenants}) WHEN n % 5 = 0 THEN 'person:ada' END
 FROM generate_series(1, {pending}::bigint) AS n,
@@ -362,7 +362,7 @@ SELECT pg_temp.tenant(n % {tenants}), 'llm', 'claude', 200, 4000, 2000, 900, 0.0
        pg_temp.ended({archived} + n * ({finished} - {archived}) / {usage} / 10 * 10 - 4)
 FROM generate_series(2, {usage}::bigint) AS n
 """
-FIRES = """
+SCHEDULE_RUNS = """
 INSERT INTO schedule_fires (schedule, fire_at, job_id, created_at)
 SELECT name, date_trunc('hour', '{now}'::timestamptz) - step * n, pg_temp.job(({finished} - n * 10) / 10 * 10 - 1),
        date_trunc('hour', '{now}'::timestamptz) - step * n
@@ -416,7 +416,7 @@ FIRST = (TENANTS, WEEKS)
 IN_TURN = (
     *(LIVE, ARCHIVE, PENDING, IN_BACKOFF, RUNNING, FAILED, FAILED_ATTEMPTS, STEPS, WORKERS, POLICIES),
     *(LEDGER, USERS, CUSTOMERS, SUBSCRIPTIONS, ACCOUNTS, VIDEOS, SUBMISSIONS, BUDGETS, POSTS, POST_EVENTS, SUBMITTED),
-    *(FEEDBACK, LEARNERS, USAGE, FIRES),
+    *(FEEDBACK, LEARNERS, USAGE, SCHEDULE_RUNS),
 )
 BESIDE = (EVENTS, CHANGES, TOTALS, SERIES)
 
