@@ -41,6 +41,7 @@ COMMANDS = {
     "reflexion": ("cli.commands.reflexion:app", "See how scores are learned, and how far off they were."),
     "autopilot": ("cli.commands.autopilot:app", "Have videos made and posted without anybody's help."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
+    "metrics": ("cli.commands.metrics:app", "See what is measured; write dashboards and alert rules."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "ops": ("cli.commands.ops:app", "Say who may see the operator's page."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),

@@ -119,9 +119,10 @@ class MetricsEndpoint:
             log.warning("metrics.not_read", reason=text_of(error), seldom=True)
             return
         for each in self._calendar:
-            since = each.overdue_since(last, moment)
+            # The first run that was left out: of those that are caught up, only the latest counts as overdue.
+            since = each.next_fire(last[each.name]) if each.overdue_since(last, moment) else None
             overdue = 0.0 if since is None else (moment - since).total_seconds()
-            found["viral_scheduler_overdue_seconds", (each.name,)] = overdue
+            found["viral_scheduler_overdue_seconds", (each.name,)] = max(0.0, overdue)
         self._gauges, self._totals, self._read_at = found, totals, self._stopwatch()
         self.reads += 1
 

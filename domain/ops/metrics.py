@@ -197,6 +197,18 @@ def metric(name: str) -> Metric:
     return found
 
 
+def answer(status: int | None) -> str:
+    """Return how a service answered, in a word, by the status of its response; None: there was none."""
+    match status:
+        case None:
+            return "no_answer"
+        case 429 | 503:
+            return "not_now"
+        case _ if status >= 500:
+            return "server_error"
+    return "refused" if status >= 400 else "ok"
+
+
 def percentile(buckets: Sequence[int], bounds: Sequence[float], fraction: float) -> float | None:
     """Estimate the value below which this fraction of the cases lies, as Prometheus' `histogram_quantile` does: evenly
     within a bucket. None without cases. Cases above all bounds count as the largest bound."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,15 @@ REDIRECTING = (301, 302, 303, 307, 308)
 NOT_MODIFIED = 304
 TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 """Headers that do not describe a body which was read and inflated."""
+
+
+Observe = Callable[[str, str, int | None, float], object]
+"""Is told of each request: the name of the other side, what was asked for (`read`, `write` or `download`), the status
+of the response or None if it did not come whole, and the seconds that it took."""
+
+
+def unobserved(name: str, operation: str, status: int | None, seconds: float) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ class Http:
 
     `most_bytes` bounds a response, as it is sent and as it is read; `seconds` are those to connect, between two pieces
     of a response, and in all. `private_hosts` are names that may lead to private addresses; `lookup` replaces the
-    system's resolver.
+    system's resolver. `observe` is told of each request.
     """
 
     def __init__(
@@ -114,7 +124,9 @@ class Http:
         seconds: tuple[float, float, float] = (CONNECT, READ, TOTAL),
         private_hosts: Collection[str] = (),
         lookup: Lookup = socket.getaddrinfo,
+        observe: Observe = unobserved,
     ) -> None:
+        self._observe = observe
         self._contact = contact
         self._most_bytes = most_bytes
         self._connect, self._read, self._total = seconds
@@ -195,19 +207,23 @@ class Http:
         for _ in range(REDIRECTS + 1):
             at_home = _at_home(request.name, url, home)
             headers = self._headers(request, {}) if at_home else {"user-agent": self._contact, "accept": "*/*"}
-            with (self._wire if at_home else self._outside).stream(
-                request.name,
-                "GET",
-                url,
-                headers | {"accept-encoding": "identity"},
-                None,
-                connect=self._connect,
-                read=self._read,
-                write=self._read,
-                total=within,
-                until=until,
-                waiting=progress.report,
-            ) as stream:
+            with (
+                self._observed(request.name, "download") as observed,
+                (self._wire if at_home else self._outside).stream(
+                    request.name,
+                    "GET",
+                    url,
+                    headers | {"accept-encoding": "identity"},
+                    None,
+                    connect=self._connect,
+                    read=self._read,
+                    write=self._read,
+                    total=within,
+                    until=until,
+                    waiting=progress.report,
+                ) as stream,
+            ):
+                observed.status = stream.status
                 if stream.status not in REDIRECTING:
                     _check(request.name, stream)
                     return _save(request.name, stream, target, most_bytes, progress)
@@ -248,19 +264,37 @@ class Http:
         wire = self._wire if home is None or _at_home(request.name, url, home) else self._outside
         sent, _ = request.sent
         content: bytes | Iterator[bytes] | None = sent if not isinstance(sent, Body) else _pieces(request, sent, watch)
-        with wire.stream(
-            request.name,
-            request.method or ("GET" if sent is None else "POST"),
-            url,
-            self._headers(request, conditions),
-            content,
-            connect=self._connect,
-            read=pause or self._read,
-            write=WRITE if pause is None else min(pause, WRITE),
-            total=pause or self._total,
-            until=until,
-        ) as stream:
+        method = request.method or ("GET" if sent is None else "POST")
+        with (
+            self._observed(request.name, "read" if method in ("GET", "HEAD") else "write") as observed,
+            wire.stream(
+                request.name,
+                method,
+                url,
+                self._headers(request, conditions),
+                content,
+                connect=self._connect,
+                read=pause or self._read,
+                write=WRITE if pause is None else min(pause, WRITE),
+                total=pause or self._total,
+                until=until,
+            ) as stream,
+        ):
+            observed.status = stream.status
             yield stream
+
+    @contextmanager
+    def _observed(self, name: str, operation: str) -> Iterator["_Observed"]:
+        """Tell the observer of one request when it is over, however that is."""
+        observed, began = _Observed(), monotonic()
+        try:
+            yield observed
+        except BaseException:
+            if observed.status is not None and observed.status < HTTPStatus.BAD_REQUEST:
+                observed.status = None  # it broke off, or cannot be used
+            raise
+        finally:
+            self._observe(name, operation, observed.status, monotonic() - began)
 
     def _headers(self, request: Request, conditions: Mapping[str, str]) -> dict[str, str]:
         headers = {"User-Agent": self._contact, "Accept": "*/*"}
@@ -307,6 +341,12 @@ class Http:
         from integrations.http.wire import Wire  # noqa: PLC0415 - as above
 
         return Wire(None, self._lookup)
+
+
+class _Observed:
+    """The status of a response, once there is one."""
+
+    status: int | None = None
 
 
 class _Progress:

@@ -24,7 +24,7 @@ from domain.concepts.generation import ConceptRequest, ConceptResponse, Language
 from domain.errors import Rejected, Unavailable
 from domain.learning.critique.critiques import CritiqueRequest, CritiqueResponse
 from domain.text.storable import Unstorable, storable, to_json
-from integrations.http.client import CONNECT, READ, TOTAL, Http
+from integrations.http.client import CONNECT, READ, TOTAL, Http, Observe, unobserved
 from integrations.llm import concepts, critiques
 from integrations.llm.providers import OPENED, Access, Call, settings
 from integrations.llm.transport import HouseTransport
@@ -70,11 +70,24 @@ class _Answer(Generic[T]):
 class LanguageModels:
     """The models of the providers that there are keys for."""
 
-    def __init__(self, providers: Mapping[str, Access], *, private_hosts: Collection[str] = ()) -> None:
-        """`providers` are by the names that `language_models` has; `private_hosts` may lead to private addresses."""
+    def __init__(
+        self,
+        providers: Mapping[str, Access],
+        *,
+        private_hosts: Collection[str] = (),
+        observe: Callable[[str], Observe] = lambda provider: unobserved,
+    ) -> None:
+        """`providers` are by the names that `language_models` has; `private_hosts` may lead to private addresses.
+        `observe` makes what is told of each request to a provider."""
         self._access = {name: access for name, access in providers.items() if name in OPENED}
         self._agents: dict[type, Agent[None, Any]] = {}
-        self._http = Http("viral", most_bytes=MOST_BYTES, seconds=(CONNECT, READ, TOTAL), private_hosts=private_hosts)
+        seconds = (CONNECT, READ, TOTAL)
+        self._http = {
+            name: Http(
+                "viral", most_bytes=MOST_BYTES, seconds=seconds, private_hosts=private_hosts, observe=observe(name)
+            )
+            for name in self._access
+        }
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -149,7 +162,9 @@ class LanguageModels:
     async def _ask(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
         asyncio.get_running_loop().set_default_executor(_HERE)
         seconds = question.patience.total_seconds()
-        call = Call(model.name, self._access[model.provider], HouseTransport(self._http, seconds), seconds)
+        call = Call(
+            model.name, self._access[model.provider], HouseTransport(self._http[model.provider], seconds), seconds
+        )
         async with OPENED[model.provider](call) as opened:
             answer = self._agent(question).run(
                 question.text, model=opened, model_settings=settings(model.provider, question.tokens, seconds)

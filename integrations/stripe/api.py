@@ -30,7 +30,7 @@ from domain.errors import (
 from domain.ports import Order, Page
 from domain.queue.rate import Rate
 from integrations.envelope import moment, read_object
-from integrations.http.client import Http, Request
+from integrations.http.client import Http, Observe, Request, unobserved
 from integrations.http.pace import Pace
 
 TIMEOUT = (3.0, 9.0)
@@ -79,11 +79,13 @@ class StripeApi:
         base: str = "",
         timeout: tuple[float, float] = TIMEOUT,
         private_hosts: Collection[str] = (),
+        observe: Observe = unobserved,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         connect, answer = timeout
-        http = Http("viral", most_bytes=MOST_BYTES, seconds=(connect, answer, answer), private_hosts=private_hosts)
+        seconds = (connect, answer, answer)
+        http = Http("viral", most_bytes=MOST_BYTES, seconds=seconds, private_hosts=private_hosts, observe=observe)
         # Else the SDK writes an id into the home folder, and tells Stripe about this machine with each request.
         stripe.enable_telemetry = False
         self._sdk = stripe.StripeClient(

@@ -19,7 +19,7 @@ from domain.ports import ClipProvider, Watch
 from domain.text.redaction import MASK, without_values
 from domain.videos.media import MediaUnusable
 from domain.videos.submissions import Accepted, Refused, RefusedFor, Submission, Unknown
-from integrations.http.client import CONNECT, Http, Request, Response, parse_json, retry_after
+from integrations.http.client import CONNECT, Http, Observe, Request, Response, parse_json, retry_after, unobserved
 from integrations.http.errors import NotSent, RequestRejected, TooLarge
 
 ORDER_SECONDS, ASK_SECONDS, FETCH_SECONDS = 60.0, 15.0, 300.0
@@ -114,13 +114,18 @@ class Provider(ClipProvider):
         *,
         base_url: str = "",
         private_hosts: Collection[str] = (),
+        observe: Observe = unobserved,
         order_seconds: float = ORDER_SECONDS,
     ) -> None:
         self.base_url = base_url or self.home
         self._key = key
         self._order_seconds = order_seconds
         self._http = Http(
-            "viral", most_bytes=MOST_BYTES, seconds=(CONNECT, PAUSE, ASK_SECONDS), private_hosts=private_hosts
+            "viral",
+            most_bytes=MOST_BYTES,
+            seconds=(CONNECT, PAUSE, ASK_SECONDS),
+            private_hosts=private_hosts,
+            observe=observe,
         )
 
     def __repr__(self) -> str:

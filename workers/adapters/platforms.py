@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from domain.ports import Login, Publisher, Vault
 from domain.posting.accounts import AppRegistration
 from workers.adapters.lazy import lazy
+from workers.runtime.metrics import Metrics
 from workers.runtime.version import AGENT
 from workers.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from integrations.http.client import Http
     from integrations.platforms.bluesky import Bluesky
     from integrations.platforms.instagram import Instagram
     from integrations.platforms.mastodon import Mastodon
@@ -23,16 +25,16 @@ WITHOUT_REGISTRATION = frozenset({"bluesky", "mastodon"})
 """Platforms that accounts can be connected of without an app of ours: by a password, or by an app for each server."""
 
 
-def publishers(settings: Settings) -> dict[str, Publisher]:
+def publishers(settings: Settings, metrics: Metrics | None = None) -> dict[str, Publisher]:
     """Return all platforms by name: to post there, an account's own tokens are enough."""
-    return {name: lazy(partial(make, settings)) for name, make in _PLATFORMS.items()}
+    return {**_all(settings, metrics)}
 
 
-def logins(settings: Settings) -> dict[str, Login]:
+def logins(settings: Settings, metrics: Metrics | None = None) -> dict[str, Login]:
     """Return the platforms that accounts can be connected of: those that this installation is registered with, and
     those that ask for no registration."""
     registered = login_apps(settings).keys() | WITHOUT_REGISTRATION
-    return {name: lazy(partial(make, settings)) for name, make in _PLATFORMS.items() if name in registered}
+    return {name: each for name, each in _all(settings, metrics).items() if name in registered}
 
 
 def login_apps(settings: Settings) -> Mapping[str, AppRegistration]:
@@ -59,42 +61,54 @@ def _app(client_id: str, secret: "SecretStr | None") -> AppRegistration | None:
     return AppRegistration(client_id, secret.get_secret_value()) if client_id and secret else None
 
 
-def _instagram(settings: Settings) -> "Instagram":
-    from integrations.http.client import Http  # noqa: PLC0415
+def _all(settings: Settings, metrics: Metrics | None) -> dict[str, Any]:
+    return {name: lazy(partial(make, settings, _http(settings, name, metrics))) for name, make in _PLATFORMS.items()}
+
+
+def _http(settings: Settings, platform: str, metrics: Metrics | None) -> Callable[[], "Http"]:
+    """Return what makes the client that asks this platform."""
+
+    def make() -> "Http":
+        from integrations.http.client import Http  # noqa: PLC0415 - see the module's first lines
+        from workers.adapters.requests import observing  # noqa: PLC0415
+
+        observe = observing(metrics or Metrics(), platform.partition("-")[0])
+        return Http(AGENT, private_hosts=settings.outbound_private_hosts, observe=observe)
+
+    return make
+
+
+def _instagram(settings: Settings, http: Callable[[], "Http"]) -> "Instagram":
     from integrations.platforms.instagram import Instagram  # noqa: PLC0415 - see the module's first lines
 
-    return Instagram(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.meta_base_url)
+    return Instagram(http(), base_url=settings.meta_base_url)
 
 
-def _tiktok(settings: Settings) -> "TikTok":
-    from integrations.http.client import Http  # noqa: PLC0415
+def _tiktok(settings: Settings, http: Callable[[], "Http"]) -> "TikTok":
     from integrations.platforms.tiktok import TikTok  # noqa: PLC0415 - as above
 
-    return TikTok(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.tiktok_base_url)
+    return TikTok(http(), base_url=settings.tiktok_base_url)
 
 
-def _youtube(settings: Settings) -> "YouTube":
-    from integrations.http.client import Http  # noqa: PLC0415
+def _youtube(settings: Settings, http: Callable[[], "Http"]) -> "YouTube":
     from integrations.platforms.youtube import YouTube  # noqa: PLC0415 - as above
 
-    return YouTube(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.google_base_url)
+    return YouTube(http(), base_url=settings.google_base_url)
 
 
-def _bluesky(settings: Settings) -> "Bluesky":
-    from integrations.http.client import Http  # noqa: PLC0415
+def _bluesky(settings: Settings, http: Callable[[], "Http"]) -> "Bluesky":
     from integrations.platforms.bluesky import Bluesky  # noqa: PLC0415 - see the module's first lines
 
-    return Bluesky(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.bluesky_base_url)
+    return Bluesky(http(), base_url=settings.bluesky_base_url)
 
 
-def _mastodon(settings: Settings) -> "Mastodon":
-    from integrations.http.client import Http  # noqa: PLC0415
+def _mastodon(settings: Settings, http: Callable[[], "Http"]) -> "Mastodon":
     from integrations.platforms.mastodon import Mastodon  # noqa: PLC0415 - see the module's first lines
 
-    return Mastodon(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.mastodon_base_url)
+    return Mastodon(http(), base_url=settings.mastodon_base_url)
 
 
-_PLATFORMS: Mapping[str, Callable[[Settings], Any]] = {
+_PLATFORMS: Mapping[str, Callable[[Settings, Callable[[], "Http"]], Any]] = {
     "instagram-reels": _instagram,
     "tiktok": _tiktok,
     "youtube-shorts": _youtube,

@@ -22,6 +22,7 @@ from workers.adapters import platforms
 from workers.adapters.lazy import lazy
 from workers.adapters.store_watch import INTERVAL, StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelCritic, LanguageModelWriter
+from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import connect
 from workers.runtime.version import AGENT
 from workers.settings import Settings
@@ -35,26 +36,27 @@ if TYPE_CHECKING:
     from workers.adapters.trends import Collector
 
 
-def open_ports(settings: Settings, db: Database) -> Ports:
-    """Return the world outside, as far as these settings open it. Nothing is asked yet."""
-    stripe = lazy(partial(_stripe, settings)) if settings.stripe_secret_key.get_secret_value() else None
-    clerk = lazy(partial(_clerk, settings)) if settings.clerk_secret_key.get_secret_value() else None
+def open_ports(settings: Settings, db: Database, metrics: Metrics | None = None) -> Ports:
+    """Return the world outside, as far as these settings open it. Nothing is asked yet; what will be is counted."""
+    metrics = metrics or Metrics()
+    stripe = lazy(partial(_stripe, settings, metrics)) if settings.stripe_secret_key.get_secret_value() else None
+    clerk = lazy(partial(_clerk, settings, metrics)) if settings.clerk_secret_key.get_secret_value() else None
     writers: dict[str, ConceptWriter] = {}
     critics: dict[str, Critic] = {}
     if _model_keys(settings):
-        models = lazy(partial(_language_models, settings))
+        models = lazy(partial(_language_models, settings, metrics))
         writers[LANGUAGE_MODEL] = LanguageModelWriter(db, models)
         critics[LANGUAGE_MODEL] = LanguageModelCritic(db, models)
     return Ports(
         prices=settings.prices,
-        trends=lazy(partial(_trends, settings, db)),
+        trends=lazy(partial(_trends, settings, db, metrics)),
         writers=writers | {LOCAL_GRAMMAR: LocalGrammar()},
         critics=critics | {LOCAL_CRITIC: LocalCritic()},
-        clips=_clips(settings),
+        clips=_clips(settings, metrics),
         studio=lazy(partial(open_studio, settings)),
         media=lazy(partial(_media, settings)),
-        publishers=platforms.publishers(settings),
-        logins=platforms.logins(settings),
+        publishers=platforms.publishers(settings, metrics),
+        logins=platforms.logins(settings, metrics),
         login_apps=platforms.login_apps(settings),
         vault=platforms.vault(settings),
         marks=lazy(partial(_marks, settings)),
@@ -76,27 +78,32 @@ def open_studio(settings: Settings) -> Studio:
     return FfmpegStudio(ffmpeg=settings.ffmpeg_bin, ffprobe=settings.ffprobe_bin, fonts=settings.fonts_dir)
 
 
-def _stripe(settings: Settings) -> "StripeApi":
+def _stripe(settings: Settings, metrics: Metrics) -> "StripeApi":
     from integrations.stripe.api import StripeApi  # noqa: PLC0415 - see the module's first lines
+    from workers.adapters.requests import observing  # noqa: PLC0415
 
     key, private = settings.stripe_secret_key.get_secret_value(), settings.outbound_private_hosts
-    return StripeApi(key, base=settings.stripe_api_base, private_hosts=private)
+    observe = observing(metrics, "stripe")
+    return StripeApi(key, base=settings.stripe_api_base, private_hosts=private, observe=observe)
 
 
-def _clerk(settings: Settings) -> "ClerkApi":
+def _clerk(settings: Settings, metrics: Metrics) -> "ClerkApi":
     from integrations.clerk.api import ClerkApi  # noqa: PLC0415 - see the module's first lines
     from integrations.http.client import Http  # noqa: PLC0415
+    from workers.adapters.requests import observing  # noqa: PLC0415
 
-    http = Http(AGENT, private_hosts=settings.outbound_private_hosts)
+    http = Http(AGENT, private_hosts=settings.outbound_private_hosts, observe=observing(metrics, "clerk"))
     return ClerkApi(settings.clerk_secret_key.get_secret_value(), http, base=settings.clerk_api_base)
 
 
-def _language_models(settings: Settings) -> "LanguageModels":
+def _language_models(settings: Settings, metrics: Metrics) -> "LanguageModels":
     from integrations.llm.models import LanguageModels  # noqa: PLC0415 - see the module's first lines
     from integrations.llm.providers import Access  # noqa: PLC0415
+    from workers.adapters.requests import observing  # noqa: PLC0415
 
     access = {name: Access(key.get_secret_value(), base) for name, key, base in _model_keys(settings)}
-    return LanguageModels(access, private_hosts=settings.outbound_private_hosts)
+    private, observe = settings.outbound_private_hosts, partial(observing, metrics)
+    return LanguageModels(access, private_hosts=private, observe=observe)
 
 
 def preload_language_models(settings: Settings) -> None:
@@ -119,34 +126,40 @@ def _model_keys(settings: Settings) -> list[tuple[str, SecretStr, str]]:
     return [(name, key, base) for name, key, base in found if key]
 
 
-def _clips(settings: Settings) -> dict[str, ClipProvider]:
+def _clips(settings: Settings, metrics: Metrics) -> dict[str, ClipProvider]:
     """Return the providers of clips that there is a key for."""
     made: dict[str, Callable[[], ClipProvider]] = {}
     if settings.runwayml_api_secret:
-        made["runway"] = partial(_runway, settings, settings.runwayml_api_secret.get_secret_value())
+        made["runway"] = partial(_runway, settings, metrics, settings.runwayml_api_secret.get_secret_value())
     if settings.gemini_api_key:
-        made["google"] = partial(_google, settings, settings.gemini_api_key.get_secret_value())
+        made["google"] = partial(_google, settings, metrics, settings.gemini_api_key.get_secret_value())
     if settings.luma_agents_api_key:
-        made["luma"] = partial(_luma, settings, settings.luma_agents_api_key.get_secret_value())
+        made["luma"] = partial(_luma, settings, metrics, settings.luma_agents_api_key.get_secret_value())
     return {name: lazy(make) for name, make in made.items()}
 
 
-def _runway(settings: Settings, key: str) -> ClipProvider:
+def _runway(settings: Settings, metrics: Metrics, key: str) -> ClipProvider:
     from integrations.video.runway import Runway  # noqa: PLC0415 - see the module's first lines
+    from workers.adapters.requests import observing  # noqa: PLC0415
 
-    return Runway(key, base_url=settings.runwayml_base_url, private_hosts=settings.outbound_private_hosts)
+    private, observe = settings.outbound_private_hosts, observing(metrics, "runway")
+    return Runway(key, base_url=settings.runwayml_base_url, private_hosts=private, observe=observe)
 
 
-def _google(settings: Settings, key: str) -> ClipProvider:
+def _google(settings: Settings, metrics: Metrics, key: str) -> ClipProvider:
     from integrations.video.google import Omni  # noqa: PLC0415 - see the module's first lines
+    from workers.adapters.requests import observing  # noqa: PLC0415
 
-    return Omni(key, base_url=settings.gemini_base_url, private_hosts=settings.outbound_private_hosts)
+    private, observe = settings.outbound_private_hosts, observing(metrics, "google")
+    return Omni(key, base_url=settings.gemini_base_url, private_hosts=private, observe=observe)
 
 
-def _luma(settings: Settings, key: str) -> ClipProvider:
+def _luma(settings: Settings, metrics: Metrics, key: str) -> ClipProvider:
     from integrations.video.luma import Luma  # noqa: PLC0415 - see the module's first lines
+    from workers.adapters.requests import observing  # noqa: PLC0415
 
-    return Luma(key, base_url=settings.luma_agents_base_url, private_hosts=settings.outbound_private_hosts)
+    private, observe = settings.outbound_private_hosts, observing(metrics, "luma")
+    return Luma(key, base_url=settings.luma_agents_base_url, private_hosts=private, observe=observe)
 
 
 def _marks(settings: Settings) -> SubmissionMarks:
@@ -188,7 +201,7 @@ def _media(settings: Settings) -> MediaStore:
     return S3Store(settings.s3_bucket, endpoint=settings.s3_endpoint_url, cdn=settings.cdn_base_url)
 
 
-def _trends(settings: Settings, db: Database) -> "Collector":
+def _trends(settings: Settings, db: Database, metrics: Metrics) -> "Collector":
     from workers.adapters.trends import Collector, http, sources  # noqa: PLC0415 - see the module's first lines
 
-    return Collector(db, http(settings), sources(settings))
+    return Collector(db, http(settings, metrics), sources(settings))

@@ -18,7 +18,9 @@ from domain.errors import Rejected, Unavailable
 from integrations.http.client import Http
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source, SourceAnswer
+from workers.adapters.requests import observing
 from workers.runtime.error_text import text_of
+from workers.runtime.metrics import Metrics
 from workers.settings import Settings
 
 WORLD = "world"
@@ -50,9 +52,10 @@ def sources(settings: Settings) -> list[Source]:
     return [source for name, source in found.items() if name in settings.trend_sources]
 
 
-def http(settings: Settings) -> Http:
+def http(settings: Settings, metrics: Metrics | None = None) -> Http:
     """The client that asks them."""
-    return Http(settings.trends_contact, private_hosts=settings.outbound_private_hosts)
+    observe = observing(metrics or Metrics())
+    return Http(settings.trends_contact, private_hosts=settings.outbound_private_hosts, observe=observe)
 
 
 class Collector:
