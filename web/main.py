@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 from uuid import UUID
@@ -132,6 +133,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
     rate_limiter = RateLimiter(redis, metrics=app.metrics)
     report = MetricsReport(app.db, app.metrics, role=Role.WEB, release=app.release)
     limits = connection_limits()
+    access = OpsAccess(app)
     live = Live(most=min(MOST_STREAMS, limits.others // 4))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
@@ -156,11 +158,13 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
             start_note(app, Role.WEB),
         ),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
-        ops=ops_routes(app, live, OpsAccess(app), fresh_for=FRESH_FOR),
+        ops=ops_routes(app, live, access, fresh_for=FRESH_FOR),
         tracing=app.tracing,
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
         metrics=app.metrics,
-        exposition=lambda writes: MetricsEndpoint(app, writes, app.notifier.probe, calendar=calendar),
+        exposition=partial(
+            MetricsEndpoint, app, write_redis=app.notifier.probe, may_look=access.may_look, calendar=calendar
+        ),
     )
     server = Server(BehindProxies(create_app(deps), settings.trusted_proxies), limits, ending=live.end)
     _stop_on_signals(server)

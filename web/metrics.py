@@ -40,7 +40,8 @@ PATIENCE: Final = 4.0
 """Seconds that an answer waits for what is being read; then it tells what was read before."""
 MOST_ZEROS: Final = 64
 """Counters of no more combinations of labels are told before anything is counted, so that their first case is seen."""
-LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+SILENT: Final = ("no answer", "unreachable")
+"""How it begins what is said of a Postgres that is not there."""
 
 Totals = Mapping[str, Sequence[Measured]]
 
@@ -48,7 +49,8 @@ log = structlog.get_logger()
 
 
 class MetricsEndpoint:
-    """The ASGI endpoint; `write_postgres` returns "ok" if Postgres stores, `write_redis` raises if Redis does not."""
+    """The ASGI endpoint; `write_postgres` returns "ok" if Postgres stores, `write_redis` raises if Redis does not.
+    `may_look` returns the response to who may not see it (`web/ops/access.py`)."""
 
     def __init__(
         self,
@@ -56,12 +58,14 @@ class MetricsEndpoint:
         write_postgres: Callable[[], str],
         write_redis: Callable[[], object],
         *,
+        may_look: Callable[[Request], Response | None],
         calendar: Sequence[Timetable] = (),
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._write_postgres = write_postgres
         self._write_redis = write_redis
+        self._may_look = may_look
         self._calendar = calendar
         self._stopwatch = stopwatch
         self._task: asyncio.Task[None] | None = None
@@ -80,8 +84,8 @@ class MetricsEndpoint:
     async def _answer(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return error_response(405, "Method Not Allowed", "METHOD_NOT_ALLOWED", headers={"Allow": "GET"})
-        if not may_scrape(request):
-            return error_response(401, "metrics are for operators, and for programs on this machine", "UNAUTHENTICATED")
+        if (refused := await asyncio.to_thread(self._may_look, request)) is not None:
+            return refused
         if self._stopwatch() - self._looked_at > FRESH_FOR:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(asyncio.to_thread(self.look))
@@ -97,11 +101,12 @@ class MetricsEndpoint:
     def look(self) -> None:
         """Read everything anew, as far as somebody answers. Never raises."""
         with self._lock:
-            writable = self._write_postgres() == OK
-            if writable:
+            postgres = self._write_postgres()
+            # One that refuses writes may be read.
+            if not postgres.startswith(SILENT):
                 self._read()
             now: gauges.Values = {
-                ("viral_postgres_writable", ()): float(writable),
+                ("viral_postgres_writable", ()): float(postgres == OK),
                 ("viral_redis_writable", ()): float(self._redis_writes()),
                 ("viral_build_info", (self._app.version,)): 1.0,
             }
@@ -132,13 +137,6 @@ class MetricsEndpoint:
         except Exception:  # the client has logged it
             return False
         return True
-
-
-def may_scrape(request: Request) -> bool:
-    """Whether the request is a program's on this machine, and no page's or proxy's."""
-    host = (request.headers.get("host") or "").rsplit(":", 1)[0].strip("[]")
-    direct = not {"forwarded", "x-forwarded-for", "origin"} & {*request.headers.keys()}
-    return direct and host in LOOPBACK and request.client is not None and request.client.host in LOOPBACK
 
 
 def exposed(totals: Totals, now: gauges.Values) -> bytes:

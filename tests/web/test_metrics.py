@@ -20,10 +20,13 @@ from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM
 from domain.events.outcomes import Status
 from domain.ops.metrics import METRICS, Kind
+from domain.ops.operators import OperatorRole
 from web.metrics import MetricsEndpoint
+from web.ops.access import OpsAccess
 from workers.app import App
 from workers.jobs.quota import reset_due
 from workers.ops import gauges
+from workers.ops.operators import create_token
 from workers.runtime.metrics import MetricsReport
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -49,7 +52,7 @@ def report(app: App) -> None:
 @pytest.fixture
 def endpoint(app: App) -> Iterator[MetricsEndpoint]:
     probe = WriteProbe(app.db.connect)
-    yield MetricsEndpoint(app, probe.ask, app.notifier.probe, calendar=calendar())
+    yield MetricsEndpoint(app, probe.ask, app.notifier.probe, may_look=OpsAccess(app).may_look, calendar=calendar())
     probe.close()
 
 
@@ -138,7 +141,9 @@ def test_many_scrapes_at_once_read_postgres_once(endpoint: MetricsEndpoint, clie
 
 def test_without_postgres_it_tells_what_it_knows_and_how_old_that_is(app: App) -> None:
     answers, now = [OK], [1000.0]
-    endpoint = MetricsEndpoint(app, lambda: answers[0], app.notifier.probe, stopwatch=lambda: now[0])
+    endpoint = MetricsEndpoint(
+        app, lambda: answers[0], app.notifier.probe, may_look=OpsAccess(app).may_look, stopwatch=lambda: now[0]
+    )
     app.metrics.count("viral_fence_refusals_total")
     report(app)
     endpoint.look()
@@ -158,7 +163,7 @@ def test_a_server_that_never_answers_holds_no_scrape(app: App) -> None:
         asyncio.run(asyncio.wait_for(hanging.wait(), 8))
         return OK
 
-    endpoint = MetricsEndpoint(app, never, app.notifier.probe)
+    endpoint = MetricsEndpoint(app, never, app.notifier.probe, may_look=OpsAccess(app).may_look)
     with TestClient(
         Starlette(routes=[Route("/metrics", endpoint)]), base_url="http://127.0.0.1", client=("127.0.0.1", 1)
     ) as client:
@@ -166,21 +171,31 @@ def test_a_server_that_never_answers_holds_no_scrape(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "address", "headers", "status"),
+    ("host", "address", "headers", "open_"),
     [
-        ("127.0.0.1", "127.0.0.1", {}, 200),
-        ("[::1]:80", "::1", {}, 200),
-        ("127.0.0.1", "10.0.0.5", {}, 401),
-        ("evil.example", "127.0.0.1", {}, 401),
-        ("127.0.0.1", "127.0.0.1", {"x-forwarded-for": "10.0.0.5"}, 401),
-        ("127.0.0.1", "127.0.0.1", {"origin": "https://evil.example"}, 401),
+        ("127.0.0.1", "127.0.0.1", {}, True),
+        ("[::1]:80", "::1", {}, True),
+        ("127.0.0.1", "10.0.0.5", {}, False),
+        ("evil.example", "127.0.0.1", {}, False),
+        ("127.0.0.1", "127.0.0.1", {"x-forwarded-for": "10.0.0.5"}, False),
+        ("127.0.0.1", "127.0.0.1", {"origin": "https://evil.example"}, False),
     ],
 )
 def test_it_is_for_programs_on_this_machine(
-    endpoint: MetricsEndpoint, host: str, address: str, headers: dict[str, str], status: int
+    endpoint: MetricsEndpoint, host: str, address: str, headers: dict[str, str], open_: bool
 ) -> None:
     with TestClient(Starlette(routes=[Route("/metrics", endpoint)]), client=(address, 1)) as client:
-        assert client.get("/metrics", headers=headers | {"host": host}).status_code == status
+        answer = client.get("/metrics", headers=headers | {"host": host})
+    assert (answer.status_code == 200) is open_
+
+
+def test_who_has_a_token_scrapes_with_it(app: App, endpoint: MetricsEndpoint) -> None:
+    """As soon as there is one, this machine alone is no reason any more."""
+    token = create_token(app, "prometheus", OperatorRole.LOOK).text
+    with TestClient(Starlette(routes=[Route("/metrics", endpoint)]), client=("127.0.0.1", 1)) as client:
+        headers = {"host": "127.0.0.1"}
+        assert client.get("/metrics", headers=headers).status_code == 401
+        assert client.get("/metrics", headers=headers | {"authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_gauges_are_read_through_indexes(app: App, owner_url: str) -> None:
