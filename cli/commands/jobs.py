@@ -1,6 +1,7 @@
 """`viral jobs`"""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from workers.app import App
 from workers.engine.queues import QUEUES
 from workers.ops import explain as explanations
 from workers.ops import jobs
+from workers.ops import lineage as lineages
 from workers.ops.job_lists import job_list
 from workers.ops.jobs import Change
 
@@ -144,11 +146,12 @@ def list_jobs(
 
 @app.command("show")
 def show_job(job_id: JobId, as_json: AsJson = False) -> None:
-    """Show one job, and each of its attempts that did not complete."""
+    """Show one job, each of its attempts that did not complete, and its lineage: what began it, what came of it."""
     with session() as current:
         row = jobs.find(current, job_id, attempts=True)
+        found = lineages.of_job(current, job_id)
     if as_json:
-        print_json(row)
+        print_json(row | {"lineage": asdict(found)})
         return
     attempts = row.pop("attempt_history")
     show_one(row, as_json=False, simplified=without_ordinary)
@@ -157,6 +160,9 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
         show(attempts, ATTEMPTS, as_json=False, nothing="")
         if attempts[-1]["traceback"]:
             console().print(f"\n{lines(attempts[-1]['traceback'])}")
+    console().print("\nLineage", style="bold")
+    for line in lineages.lines(found):
+        console().print(readable(line))
 
 
 @app.command()

@@ -5,7 +5,7 @@ Every query is by ids and bounded; each finds its rows by an index (`tests/db/op
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -66,7 +66,7 @@ FROM quota_ledger l
 LEDGER_OF = f"""
 {LEDGER} JOIN unnest(%(tenants)s::uuid[], %(causes)s::text[], %(since)s::timestamptz[], %(until)s::timestamptz[])
     AS job (tenant_id, cause, since, until)
-    ON l.tenant_id = job.tenant_id AND l.taken_at BETWEEN job.since - interval '1 minute' AND job.until
+    ON l.tenant_id = job.tenant_id AND l.taken_at BETWEEN job.since AND job.until
        AND l.cause = job.cause
 LIMIT %(most)s
 """
@@ -93,6 +93,9 @@ POSTS_OF = f"""
 {POST} JOIN unnest(%(tenants)s::uuid[], %(ids)s::uuid[]) AS video (tenant_id, id)
     ON p.tenant_id = video.tenant_id AND p.video_id = video.id LIMIT %(most)s
 """
+
+
+A_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class Lineages:
         values = {
             "tenants": [job.tenant_id for job in theirs],
             "causes": [f"job:{job.id}" for job in theirs],
-            "since": [job.at for job in theirs],
+            "since": [job.at - A_MINUTE for job in theirs],
             "until": [max(job.until or now, job.at) for job in theirs],
             "most": most,
         }

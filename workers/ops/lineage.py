@@ -13,9 +13,10 @@ from datetime import datetime
 from uuid import UUID
 
 from db.ops.lineage import Made
-from db.transaction import Tx
+from db.transaction import SYSTEM, Tx
 from domain.errors import ViralError
 from domain.ops.causes import ANOTHER_PROGRAM, Cause, CauseKind, parse
+from workers.app import App
 
 KINDS = ("event", "job", "schedule", "ledger", "generation", "video", "post")
 """The kinds that can be asked about. The id of a run of a schedule is `<name>@<ISO time>`, of an entry its number."""
@@ -67,6 +68,38 @@ def lineage(tx: Tx, kind: str, id: str | UUID) -> Lineage:
     beside = [_node(each) for each in (_of_reference(tx, *each) for each in _beside(found, above)) if each is not None]
     node, more = _below(tx, found, {(each.kind, each.id) for each in (*above, *beside)})
     return Lineage(node, tuple(above), tuple(beside), more or further)
+
+
+def of_job(app: App, job_id: UUID) -> Lineage:
+    """Return the lineage of a job, in a transaction of its own.
+
+    Raises:
+        UnknownNode: there is no such job.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        return lineage(tx, "job", job_id)
+
+
+def lines(found: Lineage) -> list[str]:
+    """Write a lineage as text, a thing a line: the way from the root, then what was asked about (`>`), then what came
+    of it, each level further in."""
+    written = [f"{'  ' * depth}  {_line(each)}" for depth, each in enumerate(found.above)]
+
+    def write(node: Node, depth: int, mark: str) -> None:
+        written.append(f"{'  ' * depth}{mark} {_line(node)}")
+        for child in node.children:
+            write(child, depth + 1, " ")
+        if node.more:
+            written.append(f"{'  ' * (depth + 1)}  … and more")
+
+    write(found.node, len(found.above), ">")
+    return written
+
+
+def _line(node: Node) -> str:
+    # The words of a root that is no row have its id in them.
+    words = [node.kind, node.id, node.title, node.status] if node.at is not None else [node.title, node.status]
+    return "  ".join(word for word in words if word)
 
 
 # --- up ------------------------------------------------------------------------------------------------------------

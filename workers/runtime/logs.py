@@ -13,6 +13,7 @@ from structlog.dev import ConsoleRenderer
 from domain.text.visible import visible, visible_json
 from workers.runtime import work
 from workers.runtime.error_text import text_of, traceback_of
+from workers.runtime.lines import WholeLines
 from workers.runtime.terminal import coloured
 
 
@@ -116,6 +117,7 @@ def _visible_value(name: str, value: Any) -> Any:
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
     """Send everything, the libraries' own logging included, through one renderer to `stream` (standard error)."""
     seldom = Seldom()
+    whole: Any = WholeLines(coloured(stream or sys.stderr))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_work,
@@ -130,11 +132,11 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     # is a third of what accepting a webhook costs.
     structlog.configure(
         processors=[seldom, *shared, *last],
-        logger_factory=lambda *_: structlog.WriteLogger(coloured(stream or sys.stderr)),
+        logger_factory=lambda *_: structlog.WriteLogger(whole),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(coloured(stream or sys.stderr))
+    handler = logging.StreamHandler(whole)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

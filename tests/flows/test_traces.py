@@ -1,0 +1,211 @@
+"""Traces from a webhook through the rows of jobs: a real exporter, a receiver on a loopback socket that decodes what is
+sent, and a collector that does not answer."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from db.transaction import SYSTEM
+from domain.queue.retries import Backoff
+from integrations.stripe import webhooks as stripe
+from simulators.stripe.events import stripe_event
+from tests.builders import NOV_22, job_row
+from tests.drain import drain
+from web.api.app import create_api
+from web.main import WebDeps, create_app
+from workers.app import App, build
+from workers.engine.job import Batch, Context, JobType, job
+from workers.jobs.identity import apply_clerk_event
+from workers.runtime.ids import Ids
+from workers.settings import Settings
+
+
+class Receiver:
+    """A collector: `spans` are those that it was sent, by name."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = ExportTraceServiceRequest()
+                request.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.headers = dict(self.headers)
+                for resource in request.resource_spans:
+                    for scope in resource.scope_spans:
+                        receiver.spans += scope.spans
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.headers: dict[str, str] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def named(self, name: str) -> list[Any]:
+        return [span for span in self.spans if span.name == name]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def traced(settings: Settings, url: str) -> App:
+    changed = {"otel_exporter_otlp_endpoint": url, "otel_exporter_otlp_headers": "x-key=a%20b"}
+    return build(Settings.model_validate(settings.model_dump() | changed), name="tests")
+
+
+@job("testing.leaf", system=True)
+def leaf(ctx: Context, name: str = "") -> None:
+    with ctx.finish():
+        pass
+
+
+@job("testing.event", system=True, queue="events", backoff=Backoff())
+def of_event(ctx: Context, event_id: UUID) -> None:
+    with ctx.finish() as tx:
+        leaf.enqueue(tx, name="of the event")
+
+
+@contextmanager
+def serving(app: App) -> Iterator[httpx.Response]:
+    """What a webhook of Stripe is answered."""
+    secrets = app.settings.reveal(app.settings.stripe_webhook_secret)
+    deps = WebDeps(
+        stripe_secrets=secrets,
+        clerk_secrets=(),
+        connect=app.db.connect,
+        notify=lambda notifications: None,
+        redis_ping=app.notifier.probe,
+        clock=NOV_22.timestamp,
+        make_id=Ids(),
+        stripe_job=of_event,
+        clerk_job=apply_clerk_event,
+        api=create_api(app, sessions=None, clock=NOV_22.timestamp),
+        tracing=app.tracing,
+    )
+    web = create_app(deps)
+    body = json.dumps(stripe_event("customer.subscription.updated", {"id": "sub_1"}, at=NOV_22)).encode()
+    headers = {"Stripe-Signature": stripe.sign(body, secrets[0], int(NOV_22.timestamp())), "X-Request-Id": "mine-1"}
+
+    async def post() -> httpx.Response:
+        async with web.rest.router.lifespan_context(web.rest):
+            client = httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://house")
+            return await client.post("/webhooks/stripe", content=body, headers=headers)
+
+    yield asyncio.run(post())
+
+
+def with_types(app: App, *types: JobType[Any]) -> App:
+    return replace(app, job_types={each.name: each for each in types})
+
+
+def test_a_webhook_its_job_and_the_job_that_this_enqueues_are_one_trace(settings: Settings, receiver: Receiver) -> None:
+    app = traced(settings, receiver.url)
+    with serving(app) as answer:
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-request-id"] not in ("", "mine-1")
+    assert drain(with_types(app, of_event, leaf)) == 2
+    app.close()
+    names = ["POST /webhooks/{source}", "send events", "process events", "send default", "process default"]
+    spans = [receiver.named(name) for name in names]
+    assert [len(each) for each in spans] == [1] * 5
+    chain = [each[0] for each in spans]
+    assert len({span.trace_id for span in chain}) == 1
+    assert chain[0].parent_span_id == b""
+    assert [span.parent_span_id for span in chain[1:]] == [span.span_id for span in chain[:-1]]
+    assert receiver.headers["x-key"] == "a b"
+    with_row = [f"00-{chain[1].trace_id.hex()}-{chain[1].span_id.hex()}-01"]
+    again = build(settings, name="tests")
+    with again.db.transaction(SYSTEM) as tx:
+        assert tx.driver.execute("SELECT traceparent FROM webhook_events").fetchone() == tuple(with_row)
+    again.close()
+
+
+def test_attempts_are_linked_and_a_failure_says_its_class_alone(settings: Settings, receiver: Receiver) -> None:
+    class Odd(Exception):
+        pass
+
+    @job("testing.failing", system=True, max_attempts=2, backoff=Backoff())
+    def failing(ctx: Context) -> None:
+        raise Odd("sekret 4711 of ada@example.com")
+
+    app = with_types(traced(settings, receiver.url), failing)
+    with app.tracing.shell("test") as span:
+        sent = app.tracing.sent("default", span.traceparent)
+    with app.db.transaction(SYSTEM) as tx:
+        job_id = failing.enqueue(tx)
+        tx.driver.execute("UPDATE job_queue SET traceparent = %s", (sent,))
+    for _ in range(2):
+        drain(app)
+        with app.db.transaction(SYSTEM) as tx:
+            tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE status = 'pending'")
+    assert job_row(app, job_id)["status"] == "failed"
+    app.close()
+    first, second = sorted(receiver.named("process default"), key=lambda each: each.start_time_unix_nano)
+    [sending] = receiver.named("send default")
+    assert {first.trace_id, second.trace_id} == {sending.trace_id}
+    assert [link.span_id for link in first.links] == []
+    assert [link.span_id for link in second.links] == [sending.span_id]
+    assert [(each.status.code, each.status.message, len(each.events)) for each in (first, second)] == [
+        (2, "Odd", 0)
+    ] * 2
+    assert "4711" not in str(receiver.spans)
+
+
+def test_each_job_of_a_batch_has_a_span_and_enqueues_in_its_own_trace(settings: Settings, receiver: Receiver) -> None:
+    def together(batch: Batch) -> None:
+        leaf.enqueue_many(batch.tx, [{"name": each.arguments["name"]} for each in batch.jobs], by=batch.jobs)
+
+    @job("testing.many", system=True, queue="events", many=together)
+    def many(ctx: Context, name: str) -> None:
+        raise AssertionError
+
+    app = with_types(traced(settings, receiver.url), many, leaf)
+    for name in "abc":
+        with app.tracing.shell(name) as span, app.db.transaction(SYSTEM) as tx:
+            many.enqueue(tx, name=name)
+            tx.driver.execute("UPDATE job_queue SET traceparent = coalesce(traceparent, %s)", (span.traceparent,))
+    drain(app, together=10)
+    drain(app)
+    app.close()
+    of_batch = receiver.named("process events")
+    assert len(of_batch) == len({each.trace_id for each in of_batch}) == 3
+    assert sorted(len(each.links) for each in of_batch) == [0, 1, 1]
+    assert {each.trace_id for each in receiver.named("process default")} == {each.trace_id for each in of_batch}
+
+
+def test_a_collector_that_does_not_answer_delays_nobody(settings: Settings) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        app = with_types(traced(settings, f"http://127.0.0.1:{deaf.getsockname()[1]}"), leaf)
+        with app.db.transaction(SYSTEM) as tx:
+            leaf.enqueue_many(tx, [{"name": str(n)} for n in range(20)])
+        began = time.monotonic()
+        assert drain(app) == 20
+        app.close()
+        assert time.monotonic() - began < 15
