@@ -93,6 +93,7 @@ from db.queue.queue_views import QueueViews
 from db.queue.rates import Rates
 from db.queue.schedules import ScheduleRuns
 from db.queue.steps import Steps
+from db.queue.tail import JobTail
 from db.queue.transitions import Done, Transitions, completing
 from db.queue.workers import Workers
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
@@ -378,6 +379,7 @@ class Tx:
 
     jobs = _on_driver(Jobs)
     job_lists = _on_driver(JobLists)
+    job_tail = _on_driver(JobTail)
     queue_views = _on_driver(QueueViews)
     claims = _on_driver(Claims)
     archive = _on_driver(Archive)

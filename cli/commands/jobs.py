@@ -1,6 +1,9 @@
 """`viral jobs`"""
 
+import json
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -12,8 +15,10 @@ from cli.arguments import duration, moment, one_of, pairs
 from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
+from db.schema.queue import JOB_STATUSES
 from domain.queue.job_filters import STATES, SenselessFilter, job_filter
-from domain.text.readable import readable
+from domain.text.readable import plain, readable, shortened
+from domain.text.visible import visible_json
 from workers.app import App
 from workers.engine.queues import QUEUES
 from workers.ops import explain as explanations
@@ -21,6 +26,7 @@ from workers.ops import jobs
 from workers.ops import lineage as lineages
 from workers.ops.job_lists import job_list
 from workers.ops.jobs import Change
+from workers.ops.tail import JobEvent, Tail, TailFilter, follow
 
 app = Group()
 
@@ -142,6 +148,51 @@ def list_jobs(
         )
     elif len(found.rows) < limit:
         typer.echo(f"The list is large; the rest of it: --after {found.further.after}", err=True)
+
+
+@app.command()
+def tail(
+    status: Annotated[str | None, typer.Option(help="Only those that are completed, failed, cancelled, ….")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Of this job type.")] = None,
+    queue: Annotated[str | None, typer.Option(help="On this queue.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="Of this tenant.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="What failed, whether or not it is tried again.")] = False,
+    lasting: Annotated[
+        timedelta | None, typer.Option("--for", parser=duration, metavar="DURATION", help="End after 30s, 10m.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Show what begins and ends, until Ctrl-C.
+
+    A line an event: when, what, the job, its type and tenant, how long it ran, and its error. A job that begins and
+    ends between two looks (half a second, two on a quiet system) has one line, at its end; `pending` is an attempt that
+    ended while its job did not. No end is missed, and none is shown twice. If Postgres goes away it is waited for, and
+    what ended meanwhile is shown then.
+    """
+    one_of(JOB_STATUSES, status, "--status", "status")
+    one_of(QUEUES, queue, "--queue", "queue")
+    wanted = TailFilter(status, job_type, queue, tenant, failed)
+    with session() as current, suppress(KeyboardInterrupt):
+        follow(
+            Tail(current),
+            lambda events: _print_events([event for event in events if wanted.fits(event)], as_json),
+            pause=interruptible_sleep,
+            say=lambda line: typer.echo(line, err=True),
+            lasting=lasting,
+        )
+
+
+def _print_events(events: Iterable[JobEvent], as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            sys.stdout.write(f"{visible_json(json.dumps(plain(event), ensure_ascii=True))}\n")
+            continue
+        took = "" if event.took is None else f"{event.took.total_seconds():.3f}s"
+        words = (event.outcome or "", event.error or "")
+        what = f"{event.status:<9}  {event.id}  {readable(event.job_type)}  {readable(event.tenant_id)}  {took:>9}"
+        error = "  ".join(shortened(readable(word)) for word in words if word)
+        console().print(f"{readable(event.at)}  {what}  {error}".rstrip())
+    sys.stdout.flush()
 
 
 @app.command("show")

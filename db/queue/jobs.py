@@ -34,6 +34,15 @@ class Jobs:
         """The attempts that did not complete, oldest first."""
         return rows_of(self._driver, "SELECT * FROM job_attempts WHERE job_id = %s ORDER BY id", (job_id,))
 
+    def steps(self, job_id: UUID) -> list[dict[str, Any]]:
+        """The steps that its handler took outside the database, in their order."""
+        return rows_of(self._driver, "SELECT * FROM job_steps WHERE job_id = %s ORDER BY created_at, step", (job_id,))
+
+    def tenant_name(self, tenant_id: UUID) -> str | None:
+        """The name of the tenant that a job works for, if it is still there."""
+        row = self._driver.execute("SELECT name FROM tenants WHERE id = %s", (tenant_id,)).fetchone()
+        return None if row is None else row[0]
+
     def outages(self, job_id: UUID) -> int:
         """How many attempts of the job were given back because the database went away."""
         query = (

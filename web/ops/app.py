@@ -17,10 +17,12 @@ from web.ops.filters import with_query
 from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
 from web.ops.pages.changes import CHANGES
+from web.ops.pages.jobs import JOB, JOBS
+from web.ops.pages.queues import QUEUE, QUEUES
 from web.ops.pages.workers import WORKERS
 from workers.app import App
 
-PAGES: Final[Sequence[Page]] = (WORKERS, CHANGES)
+PAGES: Final[Sequence[Page]] = (QUEUES, QUEUE, JOBS, JOB, WORKERS, CHANGES)
 """In the order of the menu."""
 
 STATIC: Final = Path(__file__).parent / "static"
