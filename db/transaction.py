@@ -40,6 +40,7 @@ from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
 from db.ops.changes import Changes
+from db.ops.events import EventViews
 from db.ops.gauges import Gauges
 from db.ops.health import Health
 from db.ops.lineage import Lineages
@@ -47,6 +48,7 @@ from db.ops.operators import Operators
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
+from db.ops.tenants import TenantViews
 from db.postgres.connection import (
     DEFAULT_SETTINGS,
     AppConnection,
@@ -392,6 +394,7 @@ class Tx:
     schedule_runs = _on_driver(ScheduleRuns)
     keys = _on_driver(Keys)
     events = _on_driver(Events)
+    event_views = _on_driver(EventViews)
     clerk_accounts = _on_driver(ClerkAccounts)
     forgetting = _on_driver(Forgetting)
     billing = _on_driver(Billing)
@@ -431,6 +434,7 @@ class Tx:
     access = _on_sql(Access)
     identity = _on_sql(Identity)
     quota = _counting(Quotas)
+    tenant_views = _on_driver(TenantViews)
     tenants = _on_sql(Tenants)
     generations = _on_sql(Generations)
     learning = _on_sql(Learning)

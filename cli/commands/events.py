@@ -1,8 +1,8 @@
 """`viral events`"""
 
-import json
 from datetime import datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -10,17 +10,21 @@ from cli.arguments import moment, one_of
 from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
-from domain.events.outcomes import Status
+from domain.events.outcomes import Flag, Status
+from domain.ops.event_filters import FAILED, KINDS, SOURCES, SenselessEventFilter, event_filter
+from domain.ops.masking import written
+from domain.text.readable import readable
 from workers.ops import events
+from workers.ops.event_views import event_list, event_story
 
 app = Group()
 
-SOURCES = ("stripe", "clerk")
-STATUSES = tuple(dict.fromkeys(status.kind for status in Status))
 COLUMNS = ("id", "source", "type", "status", "flag", "external_id", "subject", "received_at")
 DETAILED_COLUMNS = ("id", "source", "type", "status", "flag", "detail", "external_id", "received_at")
 OUTCOMES = ("source", "status", "events", "flagged", "duplicates")
 REPLAYED = ("event_id", "source", "job_id")
+LEDGER = ("at", "kind", "amount", "used_after", "quota_after", "cause")
+RELATED = ("happened_at", "type", "status", "external_id", "object_id")
 
 
 @app.command("list")
@@ -29,20 +33,53 @@ def list_events(
     event_type: Annotated[str | None, typer.Option("--type", help="invoice.paid, user.created, …")] = None,
     status: Annotated[
         str | None,
-        typer.Option(help="received, applied, stale, duplicate, ignored or parked; or one of these: parked:thin."),
+        typer.Option(
+            help="received, applied, stale, duplicate, ignored or parked; or one of these: parked:thin; "
+            "or failed: its job has."
+        ),
     ] = None,
     flagged: Annotated[bool, typer.Option("--flagged", help="Only those that a person should look at.")] = False,
+    flag: Annotated[str | None, typer.Option(help="Only those with this flag: refund, dispute, …")] = None,
+    subject: Annotated[str | None, typer.Option(help="Of this customer, user or organization.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="Of this tenant's customers and people.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Received from then on, or in the last 2h.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Received before then, or so long ago.")] = None,
+    text: Annotated[str | None, typer.Option(help="With this in the sender's id or the subject.")] = None,
+    after: Annotated[str | None, typer.Option(metavar="PLACE", help="Go on from where a list ended.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest events first."""
+    """List the newest events first.
+
+    All filters can be combined; where only the newest events were looked at, the last lines say how to go on.
+    """
     one_of(SOURCES, source, "--source", "source")
     alike = [each for each in Status if each.kind == (status or "").partition(":")[0]]
-    one_of((*alike, alike[0].kind) if len(alike) > 1 else STATUSES, status, "--status", "status")
-    with for_system() as tx:
-        rows = tx.events.recent(source=source, type=event_type, status=status, flagged=flagged, limit=limit)
-    detailed = flagged or (status is not None and status.startswith(("ignored", "parked")))
+    words = (*alike, alike[0].kind) if len(alike) > 1 else (*KINDS, FAILED)
+    one_of(words, status, "--status", "status")
+    one_of(Flag, flag, "--flag", "flag")
+    given = {"source": source, "type": event_type, "status": status, "flag": flag or ("any" if flagged else None)}
+    given |= {
+        "subject": subject,
+        "tenant": str(tenant) if tenant else None,
+        "since": since,
+        "until": until,
+        "text": text,
+    }
+    try:
+        wanted = event_filter({name: value for name, value in (given | {"after": after}).items() if value is not None})
+    except SenselessEventFilter as error:
+        raise typer.BadParameter(str(error)) from None
+    with session() as current:
+        found = event_list(current, wanted, limit=limit)
+    detailed = wanted.flag is not None or (status is not None and status.startswith(("ignored", "parked")))
+    rows = [row | {"became": " ".join(row["became"])} for row in found.rows]
     show(rows, DETAILED_COLUMNS if detailed else COLUMNS, as_json=as_json, nothing="No events.")
+    if not as_json:
+        for note in found.notes:
+            console().print(note)
+        if found.further is not None:
+            console().print(f"{found.count} match. Older ones: --after {found.further.after}")
 
 
 @app.command("stats")
@@ -93,17 +130,36 @@ def replay(
 @app.command("show")
 def show_event(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="Our id, or the sender's (evt_…, msg_…).")],
+    unmasked: Annotated[
+        bool, typer.Option("--unmasked", help="What it said as it stands: names and addresses of people, too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one event: what it said, and what became of it."""
-    with for_system() as tx:
-        row = events.find(tx, event_id)
-    body = row.pop("body")
+    """Show one event: what it said, what became of it and around it.
+
+    Of what it said, only ids, states, times and money are shown; all else by its kind and length.
+    """
+    with session() as current:
+        story = event_story(current, event_id, unmasked=unmasked)
+    row = story.event | {"tenant_id": story.tenant_id, "tenant": story.tenant_name}
     if as_json:
-        print_json(row)
+        job = story.job and {
+            name: story.job[name] for name in ("id", "status", "attempts", "error_message", "archived")
+        }
+        parts = {"payload": story.payload, "job": job, "ledger": story.ledger, "related": story.related}
+        print_json(row | {"became": story.became} | parts)
         return
-    payload = row.pop("payload")
-    show_one(row | {"body": f"{len(body)} bytes as signed" if body else "not kept"}, as_json=False)
-    if row["dropped_at"] is None:
+    for sentence in story.became:
+        console().print(readable(sentence), style="bold")
+    job_status = story.job and f"{story.job['status']}{', archived' if story.job['archived'] else ''}"
+    body = f"{story.body_bytes} bytes as signed" if story.body_bytes else "not kept"
+    show_one(row | {"job": job_status, "body": body}, as_json=False)
+    if story.ledger:
+        console().print("\nwhat it changed", style="bold")
+        show(story.ledger, LEDGER, as_json=False, nothing="")
+    if len(story.related) > 1:
+        console().print("\nand related, in the order in which they occurred", style="bold")
+        show(story.related, RELATED, as_json=False, nothing="")
+    if story.payload is not None:
         console().print("\npayload", style="bold")
-        console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)))
+        console().print(lines(written(story.payload)))

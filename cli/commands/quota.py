@@ -1,11 +1,13 @@
 """`viral quota`"""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from cli.arguments import person
+from cli.arguments import moment, person
 from cli.output import AsJson, console, print_json, show_one
 from cli.session import for_tenant, session
 from cli.shell import Group
@@ -28,17 +30,30 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
-    """Say in plain words how the number came about."""
+def explain(
+    tenant_id: TenantId,
+    at: Annotated[
+        datetime | None, typer.Option(parser=moment, metavar="TIME", help="As it was then, by the ledger.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in plain words how the number came about, and why the tenant has its plan."""
     with session() as current:
+        if at is not None:
+            sentences = tenants.explain_quota_as_of(current, tenant_id, at)
+            print_json({"tenant_id": tenant_id, "at": at, "sentences": sentences}) if as_json else _say(sentences)
+            return
         found = tenants.explain_quota(current, tenant_id)
     if as_json:
-        print_json(
-            {"tenant_id": tenant_id, "used": found.used, "remaining": found.remaining, "sentences": found.sentences}
-        )
+        numbers = {"tenant_id": tenant_id, "used": found.used, "remaining": found.remaining}
+        print_json(numbers | {"sentences": found.sentences, "plan": found.plan})
         return
     console().print(readable(found.name), style="bold")
-    for sentence in found.sentences:
+    _say([*found.sentences, *found.plan])
+
+
+def _say(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
         console().print(readable(sentence))
 
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
 from db.schema.base import after_tables, count, jsonb, string, table, timestamp, uuid_key
-from domain.events.outcomes import MOST_DETAIL, Flag, Status, listed
+from domain.events.outcomes import MOST_DETAIL, UNCOMMON, Flag, Status, listed
 
 FLAGS = f"^({'|'.join(Flag)})(,({'|'.join(Flag)}))*$"
 """A regular expression for one or more flags, separated by commas."""
@@ -40,6 +40,12 @@ webhook_events = table(
     sa.UniqueConstraint("source", "external_id"),
     sa.Index("webhook_events_received_at_idx", "received_at"),
     sa.Index("webhook_events_parked_idx", "status", "subject", postgresql_where=sa.text("status LIKE 'parked:%'")),
+    # One that is received, or applied at once, costs nothing here.
+    sa.Index(
+        "webhook_events_uncommon_idx",
+        *("status", "received_at", "id"),
+        postgresql_where=sa.text(f"status IN ({listed(UNCOMMON)})"),
+    ),
     sa.Index("webhook_events_flag_idx", "received_at", postgresql_where=sa.text("flag IS NOT NULL")),
     sa.Index("webhook_events_subject_idx", "subject", postgresql_where=sa.text("subject IS NOT NULL")),
     # Events whose body may be dropped; one that waits for its job costs nothing here.

@@ -60,6 +60,8 @@ IGNORED = tuple(status for status in Status if status.kind == "ignored")
 LINKLESS = (Status.PARKED_CUSTOMER, Status.PARKED_TENANT, Status.PARKED_OTHER_CUSTOMER)
 """Of an event that waits until its customer is linked to a tenant."""
 SETTLED = (Status.APPLIED, Status.STALE, Status.DUPLICATE)
+UNCOMMON = tuple(each for each in Status if each not in (Status.RECEIVED, Status.APPLIED, Status.IGNORED_TYPE))
+"""Of these there is an index: few events have them, and those that do are looked for."""
 
 
 class Flag(StrEnum):

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from domain.billing.invoices import PAID, Invoice
@@ -84,6 +85,23 @@ def explain(
     if quota.drawn_until is not None and not is_due(quota, now):
         can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
         sentences.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
+    return sentences
+
+
+def explain_as_of(last: Entry | None, entries: Iterable[Entry], at: datetime) -> list[str]:
+    """Return sentences on what was used at that moment. `last` is the ledger's last entry then, `entries` those of its
+    period, the newest first; what has been entered since is none of them."""
+    if last is None:
+        return [f"On {_day(at)} nothing had been entered into its ledger: nothing was used."]
+    sentences = [
+        f"On {_day(at)} it had {_concepts(last['quota_after'])} a month, in the month that began on "
+        f"{_day(last['period_start'])}."
+    ]
+    sentences += _went(takewhile(lambda each: each["kind"] != "reset", entries))
+    used, limit = last["used_after"], last["quota_after"]
+    sentences.append(f"So {used} of {limit} were used, and {max(0, limit - used)} were left.")
+    kind, _, name = last["cause"].partition(":")
+    sentences.append(f"The last entry before was a {last['kind']} on {_day(last['at'])}, by {_by(kind, 1)} ({name}).")
     return sentences
 
 

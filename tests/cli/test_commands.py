@@ -363,8 +363,9 @@ def test_it_is_shown_why_a_type_is_ignored(viral: Shell, app: App) -> None:
 def test_an_event_is_found_by_our_id_and_by_its_senders(viral: Shell, app: App) -> None:
     event_id = an_event(app, "evt_1")
     for name in (event_id, "evt_1"):
-        assert viral.json("events", "show", name)["payload"]["amount"] == 14900
-    assert '"note": "[bold]ünïcode[/bold]"' in viral.done("events", "show", "evt_1").out
+        assert viral.json("events", "show", name, "--unmasked")["payload"]["amount"] == 14900
+    assert '"note": "[bold]ünïcode[/bold]"' in viral.done("events", "show", "evt_1", "--unmasked").out
+    assert "ünïcode" not in viral.done("events", "show", "evt_1").out
 
 
 # --- what is not there, and what makes no sense

@@ -17,12 +17,13 @@ from web.ops.filters import with_query
 from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
 from web.ops.pages.changes import CHANGES
+from web.ops.pages.events import EVENT, EVENTS
 from web.ops.pages.jobs import JOB, JOBS
 from web.ops.pages.queues import QUEUE, QUEUES
 from web.ops.pages.workers import WORKERS
 from workers.app import App
 
-PAGES: Final[Sequence[Page]] = (QUEUES, QUEUE, JOBS, JOB, WORKERS, CHANGES)
+PAGES: Final[Sequence[Page]] = (QUEUES, QUEUE, JOBS, JOB, EVENTS, EVENT, WORKERS, CHANGES)
 """In the order of the menu."""
 
 STATIC: Final = Path(__file__).parent / "static"

@@ -1,0 +1,57 @@
+"""Events of Stripe and Clerk: the list, and one with what became of it."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from domain.errors import UnknownEvent
+from domain.ops.event_filters import (
+    FLAGS,
+    NAMES,
+    SOURCES,
+    STATUSES,
+    EventFilter,
+    SenselessEventFilter,
+    event_filter,
+    query_of,
+)
+from domain.ops.masking import written
+from web.ops.page import Look, NothingThere, Page, WrongFilter
+from workers.ops.event_views import event_list, event_story
+
+
+def view_list(look: Look) -> Mapping[str, Any]:
+    try:
+        found = event_list(look.app, event_filter(look.query))
+    except SenselessEventFilter as error:
+        raise WrongFilter(str(error)) from None
+    older = None if found.further is None else f"/ops/events?{urlencode(query_of(found.further))}"
+    choices = {"sources": SOURCES, "statuses": STATUSES, "flags": FLAGS}
+    given = {name: look.query.get(name, "") for name in NAMES}
+    return {"found": found, "older": older, "shell": _shell(found.wanted), "given": given, **choices}
+
+
+def view_one(look: Look) -> Mapping[str, Any]:
+    try:
+        story = event_story(look.app, look.path["id"])
+    except UnknownEvent as error:
+        raise NothingThere(str(error)) from None
+    payload = None if story.payload is None else written(story.payload)
+    return {"story": story, "event": story.event, "payload": payload}
+
+
+def _shell(wanted: EventFilter) -> str:
+    options = query_of(wanted)
+    if options.get("flag") == "any":
+        del options["flag"]
+        return shlex.join(["viral", "events", "list", *_options(options), "--flagged"])
+    return shlex.join(["viral", "events", "list", *_options(options)])
+
+
+def _options(given: Mapping[str, str]) -> list[str]:
+    return [word for name, value in given.items() for word in (f"--{name}", value)]
+
+
+EVENTS = Page("/events", "Events", "events.html", view_list)
+EVENT = Page("/events/{id}", "Event", "event.html", view_one, in_menu=False)
