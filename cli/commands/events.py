@@ -15,7 +15,7 @@ from domain.ops.event_filters import FAILED, KINDS, SOURCES, SenselessEventFilte
 from domain.ops.masking import written
 from domain.text.readable import readable
 from workers.ops import events
-from workers.ops.event_views import event_list, event_story
+from workers.ops.event_views import event_list, event_report
 
 app = Group()
 
@@ -58,8 +58,8 @@ def list_events(
     words = (*alike, alike[0].kind) if len(alike) > 1 else (*KINDS, FAILED)
     one_of(words, status, "--status", "status")
     one_of(Flag, flag, "--flag", "flag")
-    given = {"source": source, "type": event_type, "status": status, "flag": flag or ("any" if flagged else None)}
-    given |= {
+    filled = {"source": source, "type": event_type, "status": status, "flag": flag or ("any" if flagged else None)}
+    filled |= {
         "subject": subject,
         "tenant": str(tenant) if tenant else None,
         "since": since,
@@ -67,7 +67,7 @@ def list_events(
         "text": text,
     }
     try:
-        wanted = event_filter({name: value for name, value in (given | {"after": after}).items() if value is not None})
+        wanted = event_filter({name: value for name, value in (filled | {"after": after}).items() if value is not None})
     except SenselessEventFilter as error:
         raise typer.BadParameter(str(error)) from None
     with session() as current:
@@ -140,26 +140,26 @@ def show_event(
     Of what it said, only ids, states, times and money are shown; all else by its kind and length.
     """
     with session() as current:
-        story = event_story(current, event_id, unmasked=unmasked)
-    row = story.event | {"tenant_id": story.tenant_id, "tenant": story.tenant_name}
+        report = event_report(current, event_id, unmasked=unmasked)
+    row = report.event | {"tenant_id": report.tenant_id, "tenant": report.tenant_name}
     if as_json:
-        job = story.job and {
-            name: story.job[name] for name in ("id", "status", "attempts", "error_message", "archived")
+        job = report.job and {
+            name: report.job[name] for name in ("id", "status", "attempts", "error_message", "archived")
         }
-        parts = {"payload": story.payload, "job": job, "ledger": story.ledger, "related": story.related}
-        print_json(row | {"became": story.became} | parts)
+        parts = {"payload": report.payload, "job": job, "ledger": report.ledger, "related": report.related}
+        print_json(row | {"became": report.became} | parts)
         return
-    for sentence in story.became:
+    for sentence in report.became:
         console().print(readable(sentence), style="bold")
-    job_status = story.job and f"{story.job['status']}{', archived' if story.job['archived'] else ''}"
-    body = f"{story.body_bytes} bytes as signed" if story.body_bytes else "not kept"
+    job_status = report.job and f"{report.job['status']}{', archived' if report.job['archived'] else ''}"
+    body = f"{report.body_bytes} bytes as signed" if report.body_bytes else "not kept"
     show_one(row | {"job": job_status, "body": body}, as_json=False)
-    if story.ledger:
+    if report.ledger:
         console().print("\nwhat it changed", style="bold")
-        show(story.ledger, LEDGER, as_json=False, nothing="")
-    if len(story.related) > 1:
+        show(report.ledger, LEDGER, as_json=False, nothing="")
+    if len(report.related) > 1:
         console().print("\nand related, in the order in which they occurred", style="bold")
-        show(story.related, RELATED, as_json=False, nothing="")
-    if story.payload is not None:
+        show(report.related, RELATED, as_json=False, nothing="")
+    if report.payload is not None:
         console().print("\npayload", style="bold")
-        console().print(lines(written(story.payload)))
+        console().print(lines(written(report.payload)))

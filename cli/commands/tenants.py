@@ -7,49 +7,72 @@ from uuid import UUID
 import typer
 
 from cli.arguments import one_of
-from cli.output import AsJson, Limit, console, show, show_one
-from cli.session import for_system, session
+from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.session import session
 from cli.shell import Group
 from domain.billing.tiers import Tier
+from domain.ops.tenant_filters import HARMS, SenselessTenantFilter, tenant_filter
+from domain.text.readable import readable
 from workers.ops import tenants
 
 app = Group()
 
 COLUMNS = (
     *("id", "name", "subscription_tier", "subscription_status"),
-    *("used_quota", "monthly_quota", "quota_reset_at", "deserted"),
+    *("used_quota", "monthly_quota", "quota_reset_at", "cost", "active_at", "deserted", "harms"),
 )
 PEOPLE = ("id", "email", "name", "role", "clerk_id", "banned", "last_login_at")
 
 
 @app.command("list")
 def list_tenants(
-    tier: Annotated[str | None, typer.Option(help="FREE, STARTER, PRO or AGENCY.")] = None,
-    search: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    tier: Annotated[str | None, typer.Option("--plan", "--tier", help="FREE, STARTER, PRO or AGENCY.")] = None,
+    status: Annotated[str | None, typer.Option(help="Of the subscription: active, past_due, …")] = None,
+    search: Annotated[str | None, typer.Option("--name", "--search", help="Part of the name.")] = None,
+    tenant_id: Annotated[str | None, typer.Option("--id", help="The tenant of this id.")] = None,
+    customer: Annotated[str | None, typer.Option(help="The tenant of this Stripe customer.")] = None,
+    email: Annotated[str | None, typer.Option(help="Those of the person with this address.")] = None,
+    harm: Annotated[str | None, typer.Option(help=f"One of {', '.join(HARMS)}.")] = None,
     deserted: Annotated[
         bool, typer.Option("--deserted", help="Only those that nobody can sign in for: all people are gone or banned.")
     ] = False,
+    after: Annotated[str | None, typer.Option(metavar="PLACE", help="Go on from where a list ended.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """List the newest tenants first."""
     tier = tier and tier.upper()
     one_of(Tier, tier, "--tier", "tier")
-    with for_system() as tx:
-        rows = tx.tenants.recent(tier=tier, search=search, deserted=deserted, limit=limit)
+    one_of(HARMS, harm, "--harm", "harm")
+    filled = {"plan": tier, "status": status, "name": search, "id": tenant_id, "customer": customer, "email": email}
+    filled |= {"harm": harm or ("deserted" if deserted else None), "after": after}
+    try:
+        wanted = tenant_filter({name: value for name, value in filled.items() if value is not None})
+    except SenselessTenantFilter as error:
+        raise typer.BadParameter(str(error)) from None
+    with session() as current:
+        found = tenants.tenant_list(current, wanted, limit=limit)
+    rows = [row | {"harms": "; ".join(row["harms"]) or None} for row in found.rows]
     show(rows, COLUMNS, as_json=as_json, nothing="No tenants.")
+    if found.further is not None and not as_json:
+        console().print(f"{found.count} match. Older ones: --after {found.further.after}")
 
 
 @app.command("show")
 def show_tenant(
     tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")], as_json: AsJson = False
 ) -> None:
-    """Show one tenant: plan, quota and people."""
+    """Show one tenant: plan, quota and why, and people."""
     with session() as current:
         row = tenants.find_with_people(current, tenant_id)
-    show_one(row, as_json=as_json, simplified=_simplified, part=("users", PEOPLE, "No users."))
+        explained = tenants.explain_quota(current, tenant_id)
     if as_json:
+        print_json(row | {"why": [*explained.sentences, *explained.plan]})
         return
+    for sentence in (*explained.sentences, *explained.plan):
+        console().print(readable(sentence))
+    console().print()
+    show_one(row, as_json=False, simplified=_simplified, part=("users", PEOPLE, "No users."))
     if row["only_banned_people_answer"]:
         console().print(
             "\nWhoever answers for this tenant is banned in Clerk: its keys are refused, daily concepts rest."

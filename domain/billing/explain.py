@@ -28,17 +28,17 @@ def explain_plan(
         return [f"{tier}, as another program or a person wrote it: no subscription of it is known."]
     counts = next((each for each in found if each.row.id == linked and each.gives), None)
     if counts is None:
-        said = [f"{tier}, because none of its subscriptions gives a plan now."]
+        sentences = [f"{tier}, because none of its subscriptions gives a plan now."]
     elif counts.tier is None:
-        said = [f"{tier}, as before: {counts.row.id} gives something, and no setting maps its price to a plan."]
+        sentences = [f"{tier}, as before: {counts.row.id} gives something, and no setting maps its price to a plan."]
     else:
         others = sum(1 for each in found if each.gives) > 1
         best = " the best of those that give one," if others else ""
-        said = [f"{tier}, because of {counts.row.id},{best} which is {counts.row.status}."]
-    said += [_sentence(each) for each in found[:MOST]]
+        sentences = [f"{tier}, because of {counts.row.id},{best} which is {counts.row.status}."]
+    sentences += [_sentence(each) for each in found[:MOST]]
     if len(found) > MOST:
-        said.append(f"And {len(found) - MOST} older subscriptions.")
-    return said
+        sentences.append(f"And {len(found) - MOST} older subscriptions.")
+    return sentences
 
 
 def _newest(each: Standing) -> tuple[datetime, str]:

@@ -6,7 +6,7 @@ from domain.events.outcomes import Flag, Status
 
 BECAME: Final = {
     Status.APPLIED: "It was applied.",
-    Status.STALE: "A newer event had said it already, so it changed nothing.",
+    Status.STALE: "A newer event had sentences it already, so it changed nothing.",
     Status.DUPLICATE: "What it says was known, so it changed nothing.",
     Status.PARKED_CUSTOMER: "It waits until its customer is linked to a tenant; then it is applied by itself.",
     Status.PARKED_TENANT: "It names a tenant that does not exist; it is applied once there is one.",
@@ -32,7 +32,7 @@ BECAME: Final = {
 }
 
 FLAGGED: Final = {
-    Flag.REFUND: "money was given back",
+    Flag.REFUND: "money was filled back",
     Flag.DISPUTE: "a payment is disputed",
     Flag.FRAUD_WARNING: "the card's issuer warns of fraud",
     Flag.UNKNOWN_STATUS: "Stripe sent a status that is not known here",
@@ -60,17 +60,17 @@ def became(event: dict[str, Any], job_status: str | None) -> list[str]:
     status = event["status"]
     if status == Status.RECEIVED:
         lost = "It was received, and its job is not there any more. Replay the event."
-        said = [NOT_APPLIED.get(job_status or "", lost)]
+        sentences = [NOT_APPLIED.get(job_status or "", lost)]
     else:
-        said = [BECAME[Status(status)]]
+        sentences = [BECAME[Status(status)]]
         if job_status == "failed":
-            said.append("Its job has failed since: see its attempts.")
+            sentences.append("Its job has failed since: see its attempts.")
     flags = [FLAGGED[Flag(each)] for each in (event["flag"] or "").split(",") if each]
     if flags:
-        said.append(f"A person should look: {'; '.join(flags)}.")
+        sentences.append(f"A person should look: {'; '.join(flags)}.")
     if event["duplicates"]:
         times = "once more" if event["duplicates"] == 1 else f"{event['duplicates']:,} more times"
-        said.append(f"It was delivered {times}.")
+        sentences.append(f"It was delivered {times}.")
     if event["dropped_at"] is not None:
-        said.append("What it said is not kept any more, so it cannot be replayed.")
-    return said
+        sentences.append("What it sentences is not kept any more, so it cannot be replayed.")
+    return sentences

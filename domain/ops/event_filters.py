@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """All that are given apply together. `status` is one of `STATUSES`, `subject` a customer, user or organization of
+    """All that are filled apply together. `status` is one of `STATUSES`, `subject` a customer, user or organization of
     the sender. `since` and `until` are about the receipt; a span of time is so long ago. `text` is part of the sender's
     id or of the subject, in any case of letters."""
 
@@ -81,23 +81,23 @@ def event_filter(query: Mapping[str, str]) -> EventFilter:
     Raises:
         SenselessEventFilter: one is too long, or cannot be.
     """
-    given = {name: query[name].strip() for name in NAMES if query.get(name, "").strip()}
-    for name, value in given.items():
+    filled = {name: query[name].strip() for name in NAMES if query.get(name, "").strip()}
+    for name, value in filled.items():
         if len(value) > LONGEST:
             raise SenselessEventFilter(f"{name}: it is longer than {LONGEST} characters")
         if not is_storable(value):
             raise SenselessEventFilter(f"{name}: it has characters that no event has")
-    after = given.get("after")
+    after = filled.get("after")
     return EventFilter(
-        source=_one_of("source", given.get("source"), SOURCES),
-        type=given.get("type"),
-        status=_one_of("status", given.get("status"), STATUSES),
-        flag=_one_of("flag", given.get("flag"), FLAGS),
-        subject=given.get("subject"),
-        tenant=_id("tenant", given.get("tenant")),
-        since=_time("since", given.get("since")),
-        until=_time("until", given.get("until")),
-        text=given.get("text"),
+        source=_one_of("source", filled.get("source"), SOURCES),
+        type=filled.get("type"),
+        status=_one_of("status", filled.get("status"), STATUSES),
+        flag=_one_of("flag", filled.get("flag"), FLAGS),
+        subject=filled.get("subject"),
+        tenant=_id("tenant", filled.get("tenant")),
+        since=_time("since", filled.get("since")),
+        until=_time("until", filled.get("until")),
+        text=filled.get("text"),
         after=None if after is None else Place.read(after),
     )
 

@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class TenantFilter:
-    """All that are given apply together. `status` is the subscription's, `name` part of the tenant's in any case of
+    """All that are filled apply together. `status` is the subscription's, `name` part of the tenant's in any case of
     letters, `customer` Stripe's id, `email` the whole address of one of its people, `harm` one of `HARMS`."""
 
     plan: Tier | None = None
@@ -61,13 +61,13 @@ def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
     Raises:
         SenselessTenantFilter: one is too long, or cannot be.
     """
-    given = {name: query[name].strip() for name in NAMES if query.get(name, "").strip()}
-    for name, value in given.items():
+    filled = {name: query[name].strip() for name in NAMES if query.get(name, "").strip()}
+    for name, value in filled.items():
         if len(value) > LONGEST:
             raise SenselessTenantFilter(f"{name}: it is longer than {LONGEST} characters")
         if not is_storable(value):
             raise SenselessTenantFilter(f"{name}: it has characters that no tenant has")
-    plan, status, harm = given.get("plan"), given.get("status"), given.get("harm")
+    plan, status, harm = filled.get("plan"), filled.get("status"), filled.get("harm")
     if plan is not None and plan.upper() not in list(Tier):
         raise SenselessTenantFilter(f"plan: there is no {plan[:40]}; there are {', '.join(Tier)}")
     if status is not None and not STATUS.fullmatch(status):
@@ -75,17 +75,17 @@ def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
     if harm is not None and harm not in HARMS:
         raise SenselessTenantFilter(f"harm: there is no {harm[:40]}; there are {', '.join(HARMS)}")
     try:
-        tenant_id = UUID(given["id"]) if "id" in given else None
+        tenant_id = UUID(filled["id"]) if "id" in filled else None
     except ValueError:
-        raise SenselessTenantFilter(f"id: {given['id'][:40]} is no id of a tenant") from None
-    after = given.get("after")
+        raise SenselessTenantFilter(f"id: {filled['id'][:40]} is no id of a tenant") from None
+    after = filled.get("after")
     return TenantFilter(
         plan=None if plan is None else Tier[plan.upper()],
         status=status,
-        name=given.get("name"),
+        name=filled.get("name"),
         id=tenant_id,
-        customer=given.get("customer"),
-        email=given.get("email"),
+        customer=filled.get("customer"),
+        email=filled.get("email"),
         harm=harm,
         after=None if after is None else Place.read(after),
     )

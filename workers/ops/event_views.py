@@ -33,7 +33,7 @@ class EventList:
 
 
 @dataclass(frozen=True)
-class EventStory:
+class EventReport:
     """One event. `event` is its row without what it said; `payload` that, masked unless it was asked for as it stands
     (None: not kept); `body_bytes` the size of what was signed.
 
@@ -60,7 +60,7 @@ def event_list(app: App, wanted: EventFilter, *, limit: int = PAGE) -> EventList
         now = tx.now()
         since, until = (now - each if isinstance(each, timedelta) else each for each in (wanted.since, wanted.until))
         found = tx.event_views.page(replace(wanted, since=since, until=until), limit=limit)
-        rows = _told(tx, found.rows)
+        rows = _with_outcomes(tx, found.rows)
     further = None if found.further is None else replace(wanted, after=found.further)
     count = f"{found.count:,}" if found.counted_all else f"at least {found.count:,}"
     if found.count > MOST_COUNTED:
@@ -77,7 +77,7 @@ def event_list(app: App, wanted: EventFilter, *, limit: int = PAGE) -> EventList
     return EventList(now, wanted, rows, further, count, notes)
 
 
-def event_story(app: App, name: str, *, unmasked: bool = False) -> EventStory:
+def event_report(app: App, name: str, *, unmasked: bool = False) -> EventReport:
     """Return the event of our id or the sender's.
 
     Raises:
@@ -90,7 +90,7 @@ def event_story(app: App, name: str, *, unmasked: bool = False) -> EventStory:
         tenant_id = tx.event_views.tenant_of(row["source"], row["subject"])
         causes = [f"event:{row['external_id']}", f"event:{row['id']}"]
         causes += [f"job:{row['job_id']}"] if row["job_id"] else []
-        return EventStory(
+        return EventReport(
             at=tx.now(),
             event=row | {"detail": masked_text(row["detail"])},
             became=became(row, None if job is None else job["status"]),
@@ -112,7 +112,7 @@ def _job(tx: Tx, job_id: UUID | None) -> Row | None:
 
 
 def _related(tx: Tx, row: Row) -> list[Row]:
-    around = _told(tx, tx.event_views.related(row))
+    around = _with_outcomes(tx, tx.event_views.related(row))
     mine = next((each["object_id"] for each in around if each["id"] == row["id"]), None)
     return [
         each | {"this": each["id"] == row["id"], "same_object": mine is not None and each["object_id"] == mine}
@@ -120,7 +120,7 @@ def _related(tx: Tx, row: Row) -> list[Row]:
     ]
 
 
-def _told(tx: Tx, rows: list[Row]) -> list[Row]:
+def _with_outcomes(tx: Tx, rows: list[Row]) -> list[Row]:
     """Return the rows with what `became` of each, in one sentence or more. Of the jobs only those that are not in the
     archive are asked: what is there has left an outcome."""
     received = [row["job_id"] for row in rows if row["status"] == Status.RECEIVED and row["job_id"]]

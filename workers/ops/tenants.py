@@ -48,7 +48,7 @@ class TenantList:
 
 
 @dataclass(frozen=True)
-class TenantStory:
+class TenantReport:
     """One tenant. `plan` and `sentences` say why it has its plan, and why it has so much left; `then` what it had at
     the moment that was asked for. `people` have masked addresses and no names; `costs` are this month's, in USD;
     `jobs`, `posts`, `videos` and `events` the newest."""
@@ -128,7 +128,7 @@ def tenant_list(app: App, wanted: TenantFilter, *, limit: int = PAGE) -> TenantL
     return TenantList(now, rows, None if found.further is None else replace(wanted, after=found.further), count)
 
 
-def tenant_story(app: App, tenant_id: UUID, *, at: datetime | None = None) -> TenantStory:
+def tenant_report(app: App, tenant_id: UUID, *, at: datetime | None = None) -> TenantReport:
     """Return one tenant with all that explains it; with `at`, what was used of its quota then.
 
     Raises:
@@ -148,7 +148,7 @@ def tenant_story(app: App, tenant_id: UUID, *, at: datetime | None = None) -> Te
         costs, accounts = tx.tenant_views.costs(tenant_id), tx.tenant_views.accounts(tenant_id)
         newest = tx.tenant_views.newest(tenant_id, NEWEST)
     received = event_list(app, EventFilter(tenant=tenant_id), limit=NEWEST)
-    return TenantStory(
+    return TenantReport(
         at=now,
         tenant=tenant,
         plan=explained.plan,

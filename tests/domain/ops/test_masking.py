@@ -110,7 +110,7 @@ def test_an_event_of_stripe_is_still_worth_reading() -> None:
                 "customer_email": "mara@example.org",
                 "amount_paid": 4900,
                 "lines": {"data": [{"price": {"id": "price_1", "nickname": "For Mara"}}]},
-                "metadata": {"tenant_id": "0193b1a0-0000-7000-8000-000000000001", "wishes": "call Mara"},
+                "metadata": {"tenant_id": "0193b1a0-0000-7000-8000-000000000001", "secret": "call Mara"},
             },
             "previous_attributes": {"status": "open"},
         },

@@ -18,7 +18,7 @@ from domain.ops.event_filters import (
 )
 from domain.ops.masking import written
 from web.ops.page import Look, NothingThere, Page, WrongFilter
-from workers.ops.event_views import event_list, event_story
+from workers.ops.event_views import event_list, event_report
 
 
 def view_list(look: Look) -> Mapping[str, Any]:
@@ -28,17 +28,17 @@ def view_list(look: Look) -> Mapping[str, Any]:
         raise WrongFilter(str(error)) from None
     older = None if found.further is None else f"/ops/events?{urlencode(query_of(found.further))}"
     choices = {"sources": SOURCES, "statuses": STATUSES, "flags": FLAGS}
-    given = {name: look.query.get(name, "") for name in NAMES}
-    return {"found": found, "older": older, "shell": _shell(found.wanted), "given": given, **choices}
+    filled = {name: look.query.get(name, "") for name in NAMES}
+    return {"found": found, "older": older, "shell": _shell(found.wanted), "filled": filled, **choices}
 
 
 def view_one(look: Look) -> Mapping[str, Any]:
     try:
-        story = event_story(look.app, look.path["id"])
+        report = event_report(look.app, look.path["id"])
     except UnknownEvent as error:
         raise NothingThere(str(error)) from None
-    payload = None if story.payload is None else written(story.payload)
-    return {"story": story, "event": story.event, "payload": payload}
+    payload = None if report.payload is None else written(report.payload)
+    return {"report": report, "event": report.event, "payload": payload}
 
 
 def _shell(wanted: EventFilter) -> str:
@@ -49,8 +49,8 @@ def _shell(wanted: EventFilter) -> str:
     return shlex.join(["viral", "events", "list", *_options(options)])
 
 
-def _options(given: Mapping[str, str]) -> list[str]:
-    return [word for name, value in given.items() for word in (f"--{name}", value)]
+def _options(filled: Mapping[str, str]) -> list[str]:
+    return [word for name, value in filled.items() for word in (f"--{name}", value)]
 
 
 EVENTS = Page("/events", "Events", "events.html", view_list)
