@@ -198,9 +198,9 @@ def walk(way: Way, wanted: EventFilter) -> str:
         "received_at < %(until)s": wanted.until is not None,
         "received_at <= %(at)s AND (received_at, id) < (%(at)s, %(at_id)s)": wanted.after is not None,
     }
-    filled = [condition for condition, applies in conditions.items() if applies]
+    applying = [condition for condition, applies in conditions.items() if applies]
     # The index of a status is a partial one: only a word in the query itself tells that it has all there are.
-    each = [[*filled, f"status = '{status}'"] for status in way.statuses] or [filled or ["true"]]
+    each = [[*applying, f"status = '{status}'"] for status in way.statuses] or [applying or ["true"]]
     parts = [f"SELECT {COLUMNS} FROM webhook_events AS event WHERE {' AND '.join(part)} {ordered}" for part in each]
     if len(parts) == 1:
         return parts[0]
@@ -222,5 +222,5 @@ def matching(wanted: EventFilter) -> str:
             wanted.text is not None
         ),
     }
-    filled = [condition for condition, applies in conditions.items() if applies]
-    return f"WHERE {' AND '.join(filled)}" if filled else ""
+    applying = [condition for condition, applies in conditions.items() if applies]
+    return f"WHERE {' AND '.join(applying)}" if applying else ""

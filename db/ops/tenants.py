@@ -131,13 +131,13 @@ class TenantViews:
             "id IN (SELECT tenant_id FROM users WHERE lower(email) = lower(%(email)s))": wanted.email is not None,
             HARM.get(wanted.harm or "", ""): wanted.harm is not None,
         }
-        filled = [condition for condition, applies in conditions.items() if applies]
-        counted = f"SELECT FROM tenants {_where(filled)} LIMIT {MOST_COUNTED + 1}"
+        applying = [condition for condition, applies in conditions.items() if applies]
+        counted = f"SELECT FROM tenants {_where(applying)} LIMIT {MOST_COUNTED + 1}"
         count = int(rows_of(self._driver, f"SELECT count(*) AS n FROM ({counted}) AS counted", values)[0]["n"])
         if wanted.after is not None:
-            filled.append("(created_at, id) < (%(at)s, %(at_id)s)")
+            applying.append("(created_at, id) < (%(at)s, %(at_id)s)")
             values |= {"at": wanted.after.created_at, "at_id": wanted.after.id}
-        rows = rows_of(self._driver, LISTED.format(where=_where(filled)), values)
+        rows = rows_of(self._driver, LISTED.format(where=_where(applying)), values)
         more, rows = len(rows) > limit, rows[:limit]
         return Found(rows, Place(rows[-1]["created_at"], rows[-1]["id"]) if more else None, count)
 
@@ -172,5 +172,5 @@ class TenantViews:
         return rows_of(self._driver, query, {"tenant_id": tenant_id, **values})
 
 
-def _where(filled: list[str]) -> str:
-    return f"WHERE {' AND '.join(filled)}" if filled else ""
+def _where(applying: list[str]) -> str:
+    return f"WHERE {' AND '.join(applying)}" if applying else ""

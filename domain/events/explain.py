@@ -6,7 +6,7 @@ from domain.events.outcomes import Flag, Status
 
 BECAME: Final = {
     Status.APPLIED: "It was applied.",
-    Status.STALE: "A newer event had sentences it already, so it changed nothing.",
+    Status.STALE: "A newer event came before it, so it changed nothing.",
     Status.DUPLICATE: "What it says was known, so it changed nothing.",
     Status.PARKED_CUSTOMER: "It waits until its customer is linked to a tenant; then it is applied by itself.",
     Status.PARKED_TENANT: "It names a tenant that does not exist; it is applied once there is one.",
@@ -72,5 +72,5 @@ def became(event: dict[str, Any], job_status: str | None) -> list[str]:
         times = "once more" if event["duplicates"] == 1 else f"{event['duplicates']:,} more times"
         sentences.append(f"It was delivered {times}.")
     if event["dropped_at"] is not None:
-        sentences.append("What it sentences is not kept any more, so it cannot be replayed.")
+        sentences.append("What it carried is not kept any more, so it cannot be replayed.")
     return sentences

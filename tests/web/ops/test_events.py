@@ -191,7 +191,7 @@ def test_what_became_of_an_event_of_stripe(app: App, ops: TestClient) -> None:
         assert "It was applied." in text
         assert f"/ops/tenants/{tenant_id}" in text
         assert "grant" in text
-        assert text.index("A newer event had said it already") < text.index("this one") < text.index("Stripe is asked")
+        assert text.index("A newer event came before it") < text.index("this one") < text.index("Stripe is asked")
         assert "evt_else" not in text
 
 
