@@ -89,9 +89,9 @@ class Page:
         """Run a script in every page that is opened from now on, before any of its own."""
         self._order("Page.addScriptToEvaluateOnNewDocument", source=script)
 
-    def picture(self, path: Path) -> None:
-        """Write a PNG of the whole page."""
-        answer = self._order("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def picture(self, path: Path, *, whole: bool = True) -> None:
+        """Write a PNG of the whole page, or of what the window shows."""
+        answer = self._order("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(b64decode(answer["data"]))
 
     def downloaded(self) -> str:
