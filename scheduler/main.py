@@ -28,6 +28,7 @@ from workers.ops.gauges import SAMPLE_EVERY
 from workers.runtime import logs
 from workers.runtime.metrics import REPORT_EVERY, Metrics, MetricsReport
 from workers.runtime.redis_client import connect
+from workers.runtime.sentry import open_errors
 from workers.runtime.startup import when_served
 from workers.settings import Settings
 
@@ -49,7 +50,8 @@ def run(settings: Settings) -> None:
     Raises:
         SchemaNewer: this release must not work on this database.
     """
-    logs.configure(settings.log_format, settings.log_level)
+    errors = open_errors(settings.sentry_dsn.get_secret_value(), "scheduler")
+    logs.configure(settings.log_format, settings.log_level, report=errors.report if errors else None)
     app = build(settings, name="viral scheduler", pool_size=usual_pool(Role.SCHEDULER))
     # Not an event: a signal that interrupts `set` or `wait` would wait for the event's own lock, for ever.
     asked: SimpleQueue[int] = SimpleQueue()
@@ -70,6 +72,8 @@ def run(settings: Settings) -> None:
         ticker.stop()
         started.stop()
     app.close()
+    if errors is not None:
+        errors.close()
     log.info("scheduler.stopped")
 
 

@@ -56,6 +56,7 @@ from workers.runtime import logs
 from workers.runtime.ids import Ids
 from workers.runtime.metrics import Metrics, MetricsReport, MetricsThread
 from workers.runtime.redis_client import SAYS, Trouble, connect, diagnose
+from workers.runtime.sentry import open_errors
 from workers.runtime.tracing import Tracing
 from workers.settings import Settings
 
@@ -117,7 +118,8 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
         CannotListen: HOST or PORT cannot be had.
         SchemaNewer: this release must not work on this database.
     """
-    logs.configure(settings.log_format, settings.log_level)
+    errors = open_errors(settings.sentry_dsn.get_secret_value(), "web")
+    logs.configure(settings.log_format, settings.log_level, report=errors.report if errors else None)
     sockets = bind(settings.web_host, settings.port)
     log.info("web.starting", addresses=[each.getsockname()[:2] for each in sockets])
     app = build(settings, name="viral web", pool_size=usual_pool(Role.WEB), pool_timeout=PATIENCE)
@@ -176,6 +178,8 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
     server.run(sockets)
     rate_limiter.close()
     app.close()
+    if errors is not None:
+        errors.close()
 
 
 def _stop_on_signals(server: uvicorn.Server) -> None:

@@ -31,6 +31,7 @@ from workers.ops.changes import start_note
 from workers.runtime import logs
 from workers.runtime.cores import usable_cores
 from workers.runtime.metrics import MetricsReport
+from workers.runtime.sentry import open_errors
 from workers.runtime.startup import when_served
 from workers.settings import Settings, load
 
@@ -53,7 +54,8 @@ class WorkerProcess:
         interval: timedelta = INTERVAL,
         lease: timedelta = LEASE,
     ) -> None:
-        logs.configure(settings.log_format, settings.log_level)
+        self._errors = open_errors(settings.sentry_dsn.get_secret_value(), "worker")
+        logs.configure(settings.log_format, settings.log_level, report=self._errors.report if self._errors else None)
         queues = wanted_queues()
         self._settings = settings
         pool_size = usual_pool(Role.WORKER, settings.worker_threads)
@@ -104,6 +106,8 @@ class WorkerProcess:
             self._drain(threads)
         self.broker.close()
         self._app.close()
+        if self._errors is not None:
+            self._errors.close()
 
     def _sign_on(self) -> None:
         """No job is claimed before the first heartbeat is written: without one, a process is dead to the others."""

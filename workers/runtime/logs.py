@@ -114,8 +114,21 @@ def _visible_value(name: str, value: Any) -> Any:
     return visible(value if isinstance(value, str) else repr(value))
 
 
-def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Send everything, the libraries' own logging included, through one renderer to `stream` (standard error)."""
+def configure(
+    log_format: str,
+    level: str,
+    stream: TextIO | None = None,
+    *,
+    report: Callable[[BaseException, str], object] | None = None,
+) -> None:
+    """Send everything, the libraries' own logging included, through one renderer to `stream` (standard error).
+    `report` is given each error whose traceback is logged, and the name of the line."""
+
+    def reported(logger: Any, method: str, fields: Any) -> Any:
+        if report is not None and (error := _error(fields.get("exc_info"))) is not None:
+            report(error, str(fields.get("event")))
+        return fields
+
     seldom = Seldom()
     whole: Any = WholeLines(coloured(stream or sys.stderr))
     shared: list[Any] = [
@@ -131,7 +144,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     # Our own lines go straight to the stream: by way of the standard library each would cost four times as much, which
     # is a third of what accepting a webhook costs.
     structlog.configure(
-        processors=[seldom, *shared, *last],
+        processors=[seldom, reported, *shared, *last],
         logger_factory=lambda *_: structlog.WriteLogger(whole),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=False,
