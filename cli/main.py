@@ -17,6 +17,7 @@ COMMANDS = {
     "up": ("cli.commands.up:up", "Start everything here, and stop it with Ctrl-C."),
     "info": ("cli.commands.info:info", "Show where everything is."),
     "migrate": ("cli.commands.migrate:migrate", "Bring the database to the newest schema."),
+    "status": ("cli.commands.status:status", "Say what hurts first, then how much waits where."),
     "doctor": ("cli.commands.doctor:doctor", "Check what can be checked, and say what to do about it."),
     "web": ("cli.commands.web:web", "Serve the webhooks, the API and health checks."),
     "worker": ("cli.commands.worker:worker", "Work on jobs."),

@@ -45,6 +45,7 @@ from db.ops.gauges import Gauges
 from db.ops.health import Health
 from db.ops.lineage import Lineages
 from db.ops.operators import Operators
+from db.ops.overview import Overview
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
@@ -410,6 +411,7 @@ class Tx:
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
     gauges = _on_driver(Gauges)
+    overview = _on_driver(Overview)
     performance = _on_driver(Performance)
     planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)

@@ -54,6 +54,7 @@ social_accounts = table(
     one_of("platform", PLATFORMS),
     one_of("status", AccountStatus),
     sa.Index("social_accounts_refresh_idx", "access_expires_at", postgresql_where=sa.text("status = 'active'")),
+    sa.Index("social_accounts_reconnect_idx", "tenant_id", postgresql_where=sa.text("status = 'needs_reconnect'")),
 )
 
 social_posts = table(
@@ -157,6 +158,7 @@ social_posts = table(
     ),
     # Those of which nobody can tell whether they are live.
     sa.Index("social_posts_unconfirmed_idx", "updated_at", postgresql_where=sa.text("status = 'unconfirmed'")),
+    sa.Index("social_posts_failed_idx", "updated_at", postgresql_where=sa.text("status IN ('failed', 'missed')")),
     # Whose measuring has ended, or never begun.
     sa.Index(
         "social_posts_unmeasured_idx",

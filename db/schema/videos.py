@@ -166,6 +166,7 @@ provider_jobs = table(
         postgresql_where=sa.text("provider_job_id IS NOT NULL"),
     ),
     sa.Index("provider_jobs_media_idx", "tenant_id", "media_id"),
+    sa.Index("provider_jobs_unconfirmed_idx", "created_at", postgresql_where=sa.text("state = 'unconfirmed'")),
 )
 
 # A month's money of a tenant. Without a limit of its own, the plan's holds (`domain/videos/budget.py`).

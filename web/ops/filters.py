@@ -32,6 +32,7 @@ def filters() -> Mapping[str, Callable[..., Any]]:
         "state_kind": state_kind,
         "with_query": with_query,
         "polyline": polyline,
+        "short": short,
     }
 
 
@@ -82,3 +83,12 @@ def polyline(values: Sequence[float | None], width: int, height: int) -> str:
         for at, value in enumerate(values)
         if value is not None
     )
+
+
+def short(value: float | None) -> str:
+    """Return a number of a chart in three digits: charts are for looking at, and the table has the rest."""
+    if value is None:
+        return "-"
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -67,20 +67,42 @@ function resolved(place, name) {
   return found;
 }
 
+// Lines where something was changed; what, is listed below the charts.
+function drawMarks(plot, chart, ink) {
+  const { left, top, width, height } = plot.bbox;
+  plot.ctx.save();
+  plot.ctx.strokeStyle = ink;
+  plot.ctx.setLineDash([4, 4]);
+  plot.ctx.beginPath();
+  for (const mark of chart.dataset.marks.split(" ").filter(Boolean)) {
+    const x = Math.round(left + (width * Number(mark)) / 600) + 0.5;
+    plot.ctx.moveTo(x, top);
+    plot.ctx.lineTo(x, top + height);
+  }
+  plot.ctx.stroke();
+  plot.ctx.restore();
+}
+
 function drawPlot(chart) {
   const place = chart.querySelector(".plot");
   const columns = numbersOf(chart);
   if (columns.length < 2 || columns[0].length < 2) return;
   const inks = ["link", "doubt", "good", "bad", "text", "quiet"].map((name) => resolved(place, name));
-  const axis = { stroke: resolved(place, "quiet"), grid: { stroke: resolved(place, "line"), width: 1 }, ticks: { show: false } };
+  const quiet = resolved(place, "quiet");
+  const axis = { stroke: quiet, grid: { stroke: resolved(place, "line"), width: 1 }, ticks: { show: false } };
+  const long = columns[0].at(-1) - columns[0][0] > 3 * 86400;
+  const label = (seconds) => new Date(seconds * 1000).toISOString().slice(long ? 5 : 11, long ? 10 : 16);
+  const dash = (at) => (at % 2 ? [6, 3] : []);
   const plot = new uPlot({
-    width: place.clientWidth, height: 180, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    width: place.clientWidth, height: 180,
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     scales: { y: { range: (self, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
     cursor: { drag: { x: false, y: false } },
-    series: [{ value: "{YYYY}-{MM}-{DD} {HH}:{mm}Z" }, ...columns.slice(1).map((each, at) => ({
-      label: each.label, stroke: inks[at % inks.length], width: 1.5, dash: at < inks.length ? [] : [4, 3], points: { show: false },
+    series: [{ label: "From", value: "{YYYY}-{MM}-{DD} {HH}:{mm}Z" }, ...columns.slice(1).map((each, at) => ({
+      label: each.label, stroke: inks[at % inks.length], width: 1.5, dash: dash(at), points: { show: false },
     }))],
-    axes: [axis, { ...axis, size: 56 }],
+    hooks: { draw: [(self) => drawMarks(self, chart, quiet)] },
+    axes: [{ ...axis, values: (self, splits) => splits.map(label) }, { ...axis, size: 56 }],
   }, columns, place);
   plots.set(place, plot);
 }
