@@ -28,7 +28,7 @@ UPDATE operator_tokens SET last_used_at = now() WHERE id = %(id)s AND revoked_at
 AND (last_used_at IS NULL OR last_used_at < now() - %(every)s)
 """
 BEGIN = """
-INSERT INTO operator_sessions (session_hash, token_id, expires_at) VALUES (%(hash)s, %(token_id)s, now() + %(life)s)
+INSERT INTO operator_sessions (session_hash, token_id, expires_at) VALUES (%(hash)s, %(token_id)s, now() + %(lasts)s)
 """
 # Sessions that are over go when another begins; only a few at once, since whoever signs in waits for it.
 SWEEP = """
@@ -101,9 +101,9 @@ class Operators:
     def note_use(self, token_id: UUID, *, noted_every: timedelta) -> None:
         self._driver.execute(NOTE_USE, {"id": token_id, "every": noted_every})
 
-    def begin_session(self, session_hash: bytes, token_id: UUID | None, life: timedelta) -> None:
+    def begin_session(self, session_hash: bytes, token_id: UUID | None, lasts: timedelta) -> None:
         self._driver.execute(SWEEP)
-        self._driver.execute(BEGIN, {"hash": session_hash, "token_id": token_id, "life": life})
+        self._driver.execute(BEGIN, {"hash": session_hash, "token_id": token_id, "lasts": lasts})
 
     def session(self, session_hash: bytes, ops_hash: bytes | None) -> LiveSession | None:
         """Find a session: `session_hash` as one of a named token, `ops_hash` as one of OPS_TOKEN, None without it."""

@@ -74,7 +74,7 @@ MAX_FORM = 8 * 1024
 MAX_FIELDS = 8
 RECENT = 1000
 """Credentials that a process remembers to have admitted."""
-TRUSTED_WITHOUT_POSTGRES = 600.0
+TRUSTED_WITHOUT_POSTGRES = SESSION_LIFE.total_seconds()
 """Seconds for which somebody who was admitted may look while nobody can be looked up."""
 KEPT_LIFE = 3600.0
 """Seconds of a session that could not be stored, since Postgres refuses writes."""
@@ -120,7 +120,7 @@ class SignedIn:
     def hint(self) -> str | None:
         """What is to be said about how they came in."""
         if not self.checked:
-            return "Postgres does not answer: nobody can be looked up, and you are remembered for some minutes."
+            return "Postgres does not answer: nobody can be looked up, and you are remembered."
         if self.operator == BY_SETTING:
             return "Signed in with OPS_TOKEN, which names nobody: create named tokens with `viral ops token create`."
         if self.operator == ON_LOOPBACK:
@@ -165,8 +165,11 @@ class Kept:
 
 
 class OpsAccess:
-    """The rules of admission; one object a process, since it counts attempts. Its functions block: call them in
-    threads."""
+    """The rules of admission; one object a process, since it counts attempts. What is not `async` blocks, and is
+    called by `run`.
+
+    While Postgres does not answer, nobody can be looked up, and no token revoked either. So whoever this process has
+    admitted before may look until it answers again, and OPS_TOKEN admits as ever."""
 
     def __init__(self, app: App, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
@@ -177,6 +180,23 @@ class OpsAccess:
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         self._good_networks: OrderedDict[str, None] = OrderedDict()
         self._tokens_were_made = False
+        self._none_made_at = float("-inf")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ops-access")
+        self._asking = 0
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Have a thread do it: one of our own, so that others wait for nobody whom strangers keep busy.
+
+        Raises:
+            Refused: 503: too many ask at once. And what `work` raises.
+        """
+        if self._asking >= MOST_ASKING:
+            raise Refused(503, "too many ask at once; try again in a moment", wait=1)
+        self._asking += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+        finally:
+            self._asking -= 1
 
     def may_look(self, request: Request) -> Response | None:
         """Return None if the request may see what operators see, else the response that says why not. For programs:
@@ -239,9 +259,17 @@ class OpsAccess:
         """`remembered`: one that this process knows to be right takes no part in the limits."""
         key, network = token_hash(text), network_of(_client(request))
         seen = self._remembered(key)
-        if remembered and seen is not None and (operator := self._look_up(text, seen, by_setting=True)):
-            self._note_admission(key, operator, network)
-            return operator
+        if remembered and seen is not None:
+            try:
+                operator = self._look_up(text, seen, by_setting=True)
+            except Refused:
+                if (trusted := self._trusted(seen)) is None:
+                    raise
+                return trusted
+            if operator is not None:
+                self._note_admission(key, operator, network)
+                return operator
+            self._forget(key)
         if wait := self._attempts.take(network):
             log.warning("ops.too_many_attempts", client=_client(request), seldom=True)
             raise Refused(429, f"too many wrong tokens came from here; try again in {wait} s", wait=wait)
@@ -281,10 +309,10 @@ class OpsAccess:
                 lately = seen is not None and now - seen.at < SESSION_IDLE.total_seconds()
                 operator = operator_by_session(self._app, session, note=note, used_lately=lately)
         except Unavailable as error:
-            if seen is None or now - seen.at > TRUSTED_WITHOUT_POSTGRES:
-                raise Refused(503, f"your session cannot be looked up: {_why(error)}") from None
-            remembered = Operator(seen.operator.name, OperatorRole.LOOK, seen.operator.token_id)
-            return SignedIn(remembered, form_token(session), checked=False)
+            why = _why(error)
+            if seen is None or (trusted := self._trusted(seen)) is None:
+                raise Refused(503, f"your session cannot be looked up: {why}") from None
+            return SignedIn(trusted, form_token(session), checked=False)
         if operator is None:
             self._forget(key)
             return None
@@ -310,12 +338,21 @@ class OpsAccess:
         if not self._tokens_were_made:
             try:
                 self._tokens_were_made = tokens_were_made(self._app)
+                self._none_made_at = self._monotonic()
             except Unavailable as error:
-                raise Refused(503, f"whether a token is needed cannot be looked up: {_why(error)}") from None
+                why = _why(error)
+                if self._monotonic() - self._none_made_at > TRUSTED_WITHOUT_POSTGRES:
+                    raise Refused(503, f"whether a token is needed cannot be looked up: {why}") from None
         return not self._tokens_were_made
 
     def _public_origin(self) -> str:
         return self._app.settings.public_url
+
+    def _trusted(self, seen: Seen) -> Operator | None:
+        """Return who was admitted before, for whom nothing but looking is left; None if that is too long ago."""
+        if self._monotonic() - seen.at > TRUSTED_WITHOUT_POSTGRES:
+            return None
+        return Operator(seen.operator.name, OperatorRole.LOOK, seen.operator.token_id)
 
     def _keep(self, session: str, token: str) -> None:
         with self._lock:
@@ -348,9 +385,9 @@ class OpsAccess:
             self._seen[key] = Seen(operator, now, before.noted_at if before else now)
             self._good_networks[network] = None
             self._good_networks.move_to_end(network)
-            for known in (self._seen, self._good_networks):
-                while len(known) > RECENT:
-                    known.popitem(last=False)
+            for kept in (self._seen, self._good_networks):
+                while len(kept) > RECENT:
+                    kept.popitem(last=False)
 
     def _is_good(self, network: str) -> bool:
         with self._lock:
@@ -367,8 +404,6 @@ class Guard(BaseRoute):
         self._access = access
         self._inside = inside
         self._environment = environment
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ops-access")
-        self._asking = 0
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         mine = scope["type"] == "http" and (scope["path"] == HOME or scope["path"].startswith(f"{HOME}/"))
@@ -395,7 +430,7 @@ class Guard(BaseRoute):
             try:
                 await self._answer(request, scope, receive, send_with_headers)
             except Refused as refused:
-                response = self._refusal(request, refused)
+                response = self._error_response(request, refused)
                 await response(scope, receive, send_with_headers)
             except HTTPException as error:
                 says = {404: "there is no such page", 405: "this method is not understood here"}
@@ -420,7 +455,7 @@ class Guard(BaseRoute):
         else:
             if request.method not in ("GET", "HEAD"):
                 check_own_origin(request, self._access._public_origin)
-            request.state.signed_in = await self._run(self._access.admit, request)
+            request.state.signed_in = await self._access.run(self._access.admit, request)
             await self._inside(scope, receive, send)
             return
         await response(scope, receive, send)
@@ -434,7 +469,7 @@ class Guard(BaseRoute):
         form = await read_form(request)
         place = place_after(form.get("next"))
         try:
-            session = await self._run(self._access.sign_in, request, form.get("token", "").strip())
+            session = await self._access.run(self._access.sign_in, request, form.get("token", "").strip())
         except Refused as refused:
             return self._login_page(refused.status, place, refused.says, refused.headers)
         response = RedirectResponse(place, 303)
@@ -450,23 +485,13 @@ class Guard(BaseRoute):
         if session is not None:
             if not is_form_of(session, form.get("form_token", "")):
                 raise Refused(403, "this form was not made for your session: load the page again")
-            await self._run(self._access.sign_out, session)
+            await self._access.run(self._access.sign_out, session)
         response = RedirectResponse(LOGIN, 303)
         for name, path, secure in ((COOKIE, HOME, False), (COOKIE_OVER_HTTPS, "/", True)):
             response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="lax")
         return response
 
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Have a thread do it: one of our own, so that others wait for nobody whom strangers keep busy."""
-        if self._asking >= MOST_ASKING:
-            raise Refused(503, "too many ask at once; try again in a moment", wait=1)
-        self._asking += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
-        finally:
-            self._asking -= 1
-
-    def _refusal(self, request: Request, refused: Refused) -> Response:
+    def _error_response(self, request: Request, refused: Refused) -> Response:
         wants_page = "text/html" in request.headers.get("accept", "") and "hx-request" not in request.headers
         wants_page = wants_page and "authorization" not in request.headers
         if refused.status == 401 and wants_page and request.method in ("GET", "HEAD"):

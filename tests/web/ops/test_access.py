@@ -8,7 +8,9 @@ from threading import Barrier
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+from psycopg import sql
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -275,12 +277,12 @@ def test_a_sign_in_begins_a_session_that_nobody_knew_before(app: App, asking: As
     token = create_token(app, "ada", "look").text
     mallory = asking()
     sign_in(mallory, create_token(app, "mallory", "look").text)
-    known = mallory.cookies["__Host-viral_ops"]
-    for planted in (known, "0" * 64):
+    begun = mallory.cookies["__Host-viral_ops"]
+    for planted in (begun, "0" * 64):
         victim = asking()
         cookie = {"Cookie": f"__Host-viral_ops={planted}"}
         entered = victim.post("/ops/login", data={"token": token}, headers=FROM_OWN | cookie)
-        assert victim.cookies["__Host-viral_ops"] not in (planted, known)
+        assert victim.cookies["__Host-viral_ops"] not in (planted, begun)
         assert entered.status_code == 303
         assert asking().get(PLACE, headers=cookie).status_code == 401  # whatever was planted is over
 
@@ -547,3 +549,68 @@ def test_a_body_that_is_no_small_form_is_refused(asking: Asking) -> None:
     assert client.post("/ops/login", content=b"token=\xff", headers=form).status_code == 400
     assert client.post("/ops/login", json={"token": "x"}, headers=FROM_OWN).status_code == 415
     assert client.post("/ops/login", files={"token": b"x"}, headers=FROM_OWN).status_code == 415
+
+
+# --- while Postgres is away, or refuses ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(app: App, owner_url: str) -> Iterator[Callable[[], None]]:
+    """Have Postgres let nobody into this database any more, as when it is away, or takes no writes."""
+    name = psycopg.conninfo.conninfo_to_dict(owner_url)["dbname"]
+    assert isinstance(name, str)
+    database = sql.Identifier(name)
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+
+        def shut() -> None:
+            owner.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(database))
+            owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+        yield shut
+        owner.execute("SET default_transaction_read_only = off")
+        owner.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(database))
+
+
+def test_whoever_was_admitted_still_is_while_postgres_serves_nobody(
+    app: App, asking: Asking, clock: Clock, away: Callable[[], None]
+) -> None:
+    token = create_token(app, "ada", "act").text
+    client, program = asking(ops_token=OPS_TOKEN), asking(ops_token=OPS_TOKEN)
+    sign_in(client, token)
+    client.get(PLACE)
+    program.get("/metrics", headers=bearer(token))
+    away()
+    page = client.get(PLACE)
+    assert page.status_code == 503
+    assert "Nothing can be shown now" in page.text
+    assert "you are remembered" in page.text
+    assert "ada (look)" in page.text
+    assert program.get("/metrics", headers=bearer(token)).status_code == 200
+    for stranger in (bearer("wrong"), {"Cookie": f"__Host-viral_ops={'0' * 64}"}):
+        refused = asking(ops_token=OPS_TOKEN).get(PLACE, headers=stranger)
+        assert refused.status_code == 503
+        assert "127.0.0.1" not in refused.text  # nor where Postgres is
+    entered = asking(ops_token=OPS_TOKEN)
+    assert sign_in(entered, OPS_TOKEN).status_code == 303
+    assert "Signed in with OPS_TOKEN" in entered.get(PLACE).text
+    out = entered.post("/ops/logout", data={"form_token": form_token(entered)}, headers=FROM_OWN)
+    assert out.status_code == 303
+    guesses = asking("198.51.100.9", ops_token=OPS_TOKEN)
+    statuses = [guesses.get("/metrics", headers=bearer(f"wrong {n}")).status_code for n in range(BURST + 2)]
+    assert statuses == [503] * BURST + [429] * 2  # OPS_TOKEN is to be guessed no faster then
+    clock.now += 12 * 3600 + 1
+    assert client.get(PLACE).status_code == 503
+    assert "ada" not in client.get(PLACE).text
+
+
+def test_a_program_on_this_machine_still_looks_while_postgres_serves_nobody(
+    asking: Asking, away: Callable[[], None]
+) -> None:
+    client, other = asking(**LOCAL), asking(**LOCAL, media_most_bytes=2**20)
+    assert client.get("/metrics").status_code == 200
+    away()
+    assert client.get("/metrics").status_code == 200
+    assert other.get("/metrics").status_code == 503  # it never knew whether there is a token

@@ -67,20 +67,20 @@ def test_how_proxies_write_an_address(hop: str, address: str) -> None:
 
 
 def test_the_client_and_its_scheme_reach_the_application() -> None:
-    def seen(peer: str, *headers: tuple[bytes, bytes], trusted: tuple[str, ...] = ("127.0.0.1",)) -> tuple[Any, str]:
+    def seen(peer: str, *sent: tuple[bytes, bytes], trusted: tuple[str, ...] = ("127.0.0.1",)) -> tuple[Any, str]:
         scopes: list[Any] = []
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             scopes.append(scope)
 
-        scope = {"type": "http", "client": (peer, 4711), "scheme": "http", "headers": list(headers)}
+        scope = {"type": "http", "client": (peer, 4711), "scheme": "http", "headers": list(sent)}
         asyncio.run(BehindProxies(app, trusted)(scope, None, None))  # type: ignore[arg-type]
         return scopes[0]["client"], scopes[0]["scheme"]
 
-    told = ((b"x-forwarded-for", b"198.51.100.1"), (b"x-forwarded-proto", b"http, https"))
-    assert seen("127.0.0.1", *told) == (("198.51.100.1", 0), "https")
-    assert seen("127.0.0.2", *told) == (("127.0.0.2", 4711), "http")
-    assert seen("127.0.0.1", *told, trusted=()) == (("127.0.0.1", 4711), "http")
+    headers = ((b"x-forwarded-for", b"198.51.100.1"), (b"x-forwarded-proto", b"http, https"))
+    assert seen("127.0.0.1", *headers) == (("198.51.100.1", 0), "https")
+    assert seen("127.0.0.2", *headers) == (("127.0.0.2", 4711), "http")
+    assert seen("127.0.0.1", *headers, trusted=()) == (("127.0.0.1", 4711), "http")
     assert seen("127.0.0.1", (b"x-forwarded-proto", b"gopher")) == (("127.0.0.1", 4711), "http")
 
 
