@@ -26,6 +26,8 @@ COMMANDS = {
     "queues": ("cli.commands.queues:app", "See how much waits where; pause, resume and limit queues."),
     "schedules": ("cli.commands.schedules:app", "See what the calendar runs, and when."),
     "workers": ("cli.commands.workers:app", "See the worker processes, alive and dead."),
+    "failures": ("cli.commands.failures:app", "See what failed, and which release made that rise."),
+    "waiting": ("cli.commands.waiting:waiting", "See what waits for a person, and how to resolve it."),
     "changes": ("cli.commands.changes:app", "See what was changed: deploys, settings, limits, pauses."),
     "tenants": ("cli.commands.tenants:app", "See who uses the system, and on which plan."),
     "users": ("cli.commands.identity:users", "See people, as Clerk says who they are."),

@@ -50,6 +50,7 @@ from db.ops.requests import Requests
 from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
 from db.ops.tenants import TenantViews
+from db.ops.waiting import Waiting
 from db.postgres.connection import (
     DEFAULT_SETTINGS,
     AppConnection,
@@ -406,6 +407,7 @@ class Tx:
     health = _on_driver(Health)
     changes = _on_driver(Changes)
     lineages = _on_driver(Lineages)
+    waiting = _on_driver(Waiting)
     requests = _on_driver(Requests)
     operators = _on_driver(Operators)
     store_views = _on_driver(StoreViews)

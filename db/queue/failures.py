@@ -38,7 +38,8 @@ SELECT error_group, error_class, error_message, count(*) AS attempts, min(ended_
        max(ended_at) AS last_at, (array_agg(release ORDER BY id))[1] AS first_release,
        array_agg(DISTINCT job_type) AS job_types, count(DISTINCT job_id) AS jobs,
        count(DISTINCT job_id) FILTER (WHERE status = 'failed') AS given_up,
-       count(DISTINCT tenant_id) AS tenants, count(DISTINCT tenant_id) FILTER (WHERE pays) AS paying,
+       coalesce(array_agg(DISTINCT tenant_id) FILTER (WHERE tenant_id IS NOT NULL), ARRAY[]::uuid[]) AS tenants,
+       coalesce(array_agg(DISTINCT tenant_id) FILTER (WHERE pays), ARRAY[]::uuid[]) AS paying,
        max(id) AS sample_id
 FROM joined GROUP BY error_group, error_class, error_message
 """

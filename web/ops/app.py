@@ -18,14 +18,19 @@ from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
 from web.ops.pages.changes import CHANGES
 from web.ops.pages.events import EVENT, EVENTS
+from web.ops.pages.failures import FAILURE_GROUP, FAILURES
 from web.ops.pages.jobs import JOB, JOBS
+from web.ops.pages.posts import POST, POSTS, VIDEO
 from web.ops.pages.queues import QUEUE, QUEUES
 from web.ops.pages.start import START
 from web.ops.pages.tenants import TENANT, TENANTS
 from web.ops.pages.workers import WORKERS
 from workers.app import App
 
-PAGES: Final[Sequence[Page]] = (START, QUEUES, QUEUE, JOBS, JOB, EVENTS, EVENT, TENANTS, TENANT, WORKERS, CHANGES)
+PAGES: Final[Sequence[Page]] = (
+    *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT, POSTS, POST, VIDEO),
+    *(WORKERS, CHANGES),
+)
 """In the order of the menu."""
 
 STATIC: Final = Path(__file__).parent / "static"

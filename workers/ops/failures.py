@@ -3,11 +3,12 @@
 All is told of a window: the newest `MOST` attempts that failed, of jobs that are not archived yet. It says so itself.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from db.queue.failures import LOOKED_AT, FailedRow
 from db.transaction import Tx
@@ -20,14 +21,14 @@ MOST: Final = 20_000
 SHOWN: Final = 200
 """Groups, and attempts of one, that are shown."""
 
+LATELY: Final = timedelta(days=7)
+"""Deploys are told of so long."""
 BESIDE: Final = timedelta(hours=1)
 """So long before and after a deploy failures are compared."""
 AT_LEAST: Final = 5
 """Failures after a deploy that can be a rise."""
 RISE: Final = 2.0
 """How many times as many failures a minute are a rise."""
-SETTLED: Final = timedelta(minutes=1)
-"""A minute in which a release began is one of both."""
 
 
 class UnknownGroup(Rejected):
@@ -36,8 +37,8 @@ class UnknownGroup(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Failures of one cause. `waiting` jobs have given up and wait for a person; `jobs` and `tenants` are counted, of
-    attempts before migration 0035 at most so many. `sample` is a text from outside. `rose_with` names the release
+    """Failures of one cause. `waiting` jobs have given up and wait for a person; of attempts before migration 0035 a
+    job is counted once for each text. `sample` is a text from outside. `rose_with` names the release
     whose deploy they rose with, or began with."""
 
     name: str
@@ -71,7 +72,7 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was looked at. `says` tells it in words."""
+    """What was looked at: `since` then (None: all that there is). `says` tells it in words."""
 
     at: datetime
     since: datetime | None
@@ -137,17 +138,21 @@ def group(tx: Tx, name: str, since: datetime | None = None) -> GroupStory:
 
 def _groups(tx: Tx, since: datetime | None) -> list[Group]:
     rows = tx.failures.groups(MOST, since)
+    tenants, paying = defaultdict[str, set[UUID]](set), defaultdict[str, set[UUID]](set)
     samples = tx.failures.samples([row["sample_id"] for row in rows if row["error_group"] is not None])
     found: dict[str, Group] = {}
     for row in rows:
         error_class, message = samples.get(row["sample_id"], (row["error_class"], row["error_message"]))
         name = row["error_group"] or error_group(error_class, message)
+        tenants[name].update(row["tenants"])
+        paying[name].update(row["paying"])
         this = Group(
-            *(name, title(error_class, message), row["attempts"], row["jobs"], row["given_up"], row["tenants"]),
-            *(row["paying"], sorted(row["job_types"]), row["first_at"], row["last_at"], row["first_release"]),
+            *(name, title(error_class, message), row["attempts"], row["jobs"], row["given_up"], 0, 0),
+            *(sorted(row["job_types"]), row["first_at"], row["last_at"], row["first_release"]),
             sample=message or "",
         )
-        found[name] = _together(found[name], this) if name in found else this
+        this = _together(found[name], this) if name in found else this
+        found[name] = replace(this, tenants=len(tenants[name]), paying=len(paying[name]))
     return sorted(found.values(), key=lambda each: (-each.paying, -each.attempts, each.name))
 
 
@@ -158,8 +163,6 @@ def _together(one: Group, other: Group) -> Group:
         attempts=one.attempts + other.attempts,
         jobs=one.jobs + other.jobs,
         waiting=one.waiting + other.waiting,
-        tenants=one.tenants + other.tenants,
-        paying=one.paying + other.paying,
         job_types=sorted({*one.job_types, *other.job_types}),
         first_at=first[0].first_at,
         first_release=first[0].first_release,
@@ -175,15 +178,11 @@ def _window(tx: Tx, groups: Sequence[Group], since: datetime | None) -> Window:
     whole = attempts < MOST
     oldest = min((each.first_at for each in groups), default=None)
     of = f"all {attempts:,} attempts that failed" if whole else f"the newest {MOST:,} attempts that failed"
-    when = (
-        f", since {since:%Y-%m-%d %H:%M} UTC"
-        if since
-        else f", the oldest at {oldest:%Y-%m-%d %H:%M} UTC"
-        if oldest
-        else ""
-    )
+    when = f", the oldest at {oldest:%Y-%m-%d %H:%M} UTC" if oldest else ""
+    if since is not None:
+        when = f", since {since:%Y-%m-%d %H:%M} UTC"
     says = f"Of {of}{when}; among the newest {LOOKED_AT:,} attempts, of jobs that are not archived yet."
-    return Window(tx.now(), since if whole and since is not None else oldest, attempts, whole, says)
+    return Window(tx.now(), since if whole else oldest, attempts, whole, says)
 
 
 def _minutes(rows: Sequence[tuple[str | None, datetime, int]]) -> dict[str, Counter[datetime]]:
@@ -198,7 +197,7 @@ def _minutes(rows: Sequence[tuple[str | None, datetime, int]]) -> dict[str, Coun
 
 def _deploys(tx: Tx, window: Window) -> list[Change]:
     """Return the deploys of workers in the window, oldest first: they run the jobs."""
-    since = window.at - timedelta(days=7) if window.since is None else window.since - BESIDE
+    since = window.at - LATELY if window.since is None else window.since
     found = rail(tx, since, window.at + timedelta(seconds=1))
     return [each for each in found if each.kind == "deploy" and each.subject == "worker"]
 
@@ -208,7 +207,7 @@ def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Counter[d
     begin = max([deploy.at - BESIDE, *(each.at for each in deploys[:place])])
     end = min([deploy.at + BESIDE, window.at, *(each.at for each in deploys[place + 1 :])])
     # Where the window begins, it does not tell how many came before.
-    if not window.whole and window.since is not None:
+    if window.since is not None:
         begin = max(begin, window.since)
     known = begin < deploy.at
     all_before = all_after = 0
