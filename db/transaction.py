@@ -379,7 +379,7 @@ class Tx:
 
     @lazy
     def queues(self) -> Queues:
-        return Queues(self.driver, self.notifications, lambda: None)
+        return Queues(self.driver, self.notifications, lambda: self._origin("policies").cause)
 
     jobs = _on_driver(Jobs)
     job_lists = _on_driver(JobLists)
