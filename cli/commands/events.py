@@ -15,6 +15,7 @@ from domain.ops.event_filters import FAILED, KINDS, SOURCES, SenselessEventFilte
 from domain.ops.masking import written
 from domain.text.readable import readable
 from workers.ops import events
+from workers.ops import lineage as lineages
 from workers.ops.event_views import event_list, event_report
 
 app = Group()
@@ -157,6 +158,10 @@ def show_event(
     if report.ledger:
         console().print("\nwhat it changed", style="bold")
         show(report.ledger, LEDGER, as_json=False, nothing="")
+    if report.lineage.node.children:
+        console().print("\nwhat came of it", style="bold")
+        for line in lineages.lines(report.lineage):
+            console().print(readable(line))
     if len(report.related) > 1:
         console().print("\nand related, in the order in which they occurred", style="bold")
         show(report.related, RELATED, as_json=False, nothing="")

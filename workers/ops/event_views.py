@@ -14,6 +14,7 @@ from domain.ops.event_filters import EventFilter
 from domain.ops.masking import masked_event, masked_text
 from workers.app import App
 from workers.ops import events
+from workers.ops.lineage import Lineage, lineage
 
 PAGE = 50
 Row = dict[str, Any]
@@ -52,6 +53,7 @@ class EventReport:
     job: Row | None
     ledger: list[Row]
     related: list[Row]
+    lineage: Lineage
 
 
 def event_list(app: App, wanted: EventFilter, *, limit: int = PAGE) -> EventList:
@@ -101,6 +103,7 @@ def event_report(app: App, name: str, *, unmasked: bool = False) -> EventReport:
             job=job,
             ledger=[] if tenant_id is None else tx.event_views.ledger_of(tenant_id, causes),
             related=_related(tx, row),
+            lineage=lineage(tx, "event", row["id"]),
         )
 
 
