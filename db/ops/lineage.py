@@ -1,6 +1,7 @@
 """What came of what: jobs by their cause, and the rows that name the job that made them. System scope.
 
-Every query is by ids and bounded; each finds its rows by an index (`tests/db/ops/test_lineage.py`), in the archive too.
+Every query is by ids and bounded; each finds its rows by an index, in the archive too
+(`tests/workers/ops/test_lineage.py`).
 """
 
 from collections.abc import Mapping, Sequence
