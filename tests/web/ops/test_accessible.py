@@ -19,7 +19,7 @@ from web.ops.live import Live
 from workers.app import App
 
 PHONE, DESK = 360, 1280
-ADDRESSES_OF_A_PAGE = 3
+ADDRESSES_OF_A_PAGE = 2
 MOST_STOPS = 250
 """Stops of the Tab key on a page that are looked at."""
 
