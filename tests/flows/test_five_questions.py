@@ -23,7 +23,7 @@ from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
 from tests.cli.shell import Shell
 from tests.drain import drain
 from tests.seeds import seeded
-from web.ops.app import PAGES, ops_routes
+from web.ops.app import ops_routes
 from workers.app import App
 from workers.jobs.generation import generate_concepts
 from workers.settings import Settings
@@ -39,9 +39,6 @@ class Asked:
         self._viral = viral
 
     def page(self, path: str) -> str:
-        patterns = [re.sub(r"\{[^}]+\}", "[^/?]+", f"/ops{each.path}") for each in PAGES]
-        if not any(re.fullmatch(pattern, path.partition("?")[0]) for pattern in patterns):
-            pytest.skip(f"{path} is not there yet")
         response = self._client.get(path)
         assert response.status_code == 200, path
         return Document(response.text).text
@@ -167,17 +164,17 @@ def test_which_release_made_failures_rise(asked: Asked, database_url: str, rng: 
             for minute in range(2, 58, 2 if n >= bad else 28):
                 connection.execute(FAILED, {"release": release, "ago": 60 * (begins - minute)})
     page, shell = asked.both("/ops/failures", "failures", "list")
-    assert answers(r"rose with (\d\S+)", page) == [releases[bad]]
+    assert answers(r"rose with (\d+[.]\d+[.]\d+)", page) == [releases[bad]]
     assert re.search(rf"{re.escape(releases[bad])}\b", shell)
 
 
 def test_which_posts_may_be_live_without_our_knowing(app: App, asked: Asked, database_url: str, rng: Random) -> None:
     posts = some_posts(
-        database_url, a_tenant(app), [rng.choice(["unconfirmed", "published", "failed"]) for _ in range(9)]
+        database_url, a_tenant(app), [rng.choice(["unconfirmed", "published", "cancelled"]) for _ in range(9)]
     )
     posts |= some_posts(database_url, a_tenant(app), ["unconfirmed", "published"])
     doubtful = {str(post_id) for post_id, status in posts.items() if status == "unconfirmed"}
-    page, shell = asked.both("/ops/posts?status=unconfirmed", "posts", "list", "--status", "unconfirmed")
+    page, shell = asked.both("/ops/posts", "waiting")
     for text in (page, shell):
         assert {str(post_id) for post_id in posts if str(post_id) in text} == doubtful
 
