@@ -167,18 +167,18 @@ class MetricSeries:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def report(self, reporter: Reporter, number: int, counted: Sequence[Reported], *, known: bool) -> None:
+    def report(self, reporter: Reporter, number: int, counted: Sequence[Reported], *, reported_before: bool) -> None:
         """Add what the process has counted since its report before. `counted` may leave out what has not changed since
         a report that was kept. `number` rises with each try: one that comes after a newer one changes nothing.
 
         Raises:
-            ReporterForgotten: a report of the process is `known` to be kept, and is not any more: it was silent for
+            ReporterForgotten: the process has `reported_before`, and none of that is kept any more: it was silent for
                 long. Adding all that it ever counted would count it twice.
         """
         self._driver.execute(LOCK_WAIT)
         values: dict[str, Any] = {**vars(reporter), "number": number}
         [(newer, first)] = self._driver.execute(ANNOUNCE, values).fetchall()
-        if first and known:
+        if first and reported_before:
             raise ReporterForgotten
         if newer and counted:
             self._driver.execute(REPORT, values | {"report": json.dumps([_row(each) for each in counted])})

@@ -52,9 +52,9 @@ def firing(samples: Samples) -> dict[str, list[dict[str, str]]]:
     """The rules that fire, each with its labels."""
     found = {rule.name: evaluate(rule.expression, samples) for rule in RULES}
     return {
-        name: [{label: value for label, value in labels if label != "__name__"} for labels in fires]
-        for name, fires in found.items()
-        if fires
+        name: [{label: value for label, value in labels if label != "__name__"} for labels in found_labels]
+        for name, found_labels in found.items()
+        if found_labels
     }
 
 

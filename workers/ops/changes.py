@@ -78,7 +78,7 @@ class Change:
 
 def rail(tx: Tx, since: datetime, until: datetime) -> list[Change]:
     """Return the changes in [since, until), oldest first, for a chart of that time; at most `MOST`."""
-    return [_told(row) for row in tx.changes.between(since, until, MOST)]
+    return [_in_words(row) for row in tx.changes.between(since, until, MOST)]
 
 
 def listed(
@@ -92,7 +92,9 @@ def listed(
     if kind is not None and kind not in KINDS:
         raise Rejected(f"there is no such kind of change; there are {', '.join(KINDS)}")
     kinds = None if kind is None else (kind,)
-    return [_told(row) for row in tx.changes.listed(since=since, kinds=kinds, before=before, limit=min(limit, MOST))]
+    return [
+        _in_words(row) for row in tx.changes.listed(since=since, kinds=kinds, before=before, limit=min(limit, MOST))
+    ]
 
 
 # --- what a process says at its start -------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class Start:
 def note_start(tx: Tx, start: Start) -> bool:
     """Record a deploy and changed settings, if this process is the first that shows them. System scope.
 
-    Returns False if it cannot be told yet whether there is one: what was in force before the newest change was put
+    Returns False if it cannot be differing yet whether there is one: what was in force before the newest change was put
     back, or a process that still has it was restarted while the change is rolled out. Ask again after `SETTLES`.
     """
     tx.changes.lock(f"start of {start.role}")
@@ -136,8 +138,8 @@ def note_start(tx: Tx, start: Start) -> bool:
 
 def _note_settings(tx: Tx, start: Start) -> bool:
     subject = f"{start.role} {start.part}".strip()
-    known, newest = tx.changes.settings(subject)
-    state = {name: value for name, value in known.items() if value is not None}
+    recorded, newest = tx.changes.settings(subject)
+    state = {name: value for name, value in recorded.items() if value is not None}
     if newest is None or state != dict(start.settings):
         before, after = differences(state, start.settings)
         if newest is not None and newest.before == after and newest.at > tx.now() - SETTLES:
@@ -203,7 +205,7 @@ def start_note(app: App, role: str, part: str = "") -> StartNote:
 # --- in words -------------------------------------------------------------------------------------------------------
 
 
-def _told(row: ChangeRow) -> Change:
+def _in_words(row: ChangeRow) -> Change:
     says = _WORDS[row.kind](row)
     return Change(row.id, row.at, row.kind, row.subject, says, row.before, row.after, row.cause)
 
@@ -219,8 +221,8 @@ def _of_settings(row: ChangeRow) -> str:
     before = row.before if isinstance(row.before, Mapping) else None
     if before is None:
         return f"{row.subject} has {len(after)} settings, recorded for the first time"
-    told = [f"{name.upper()}: {_value(before.get(name))} → {_value(after[name])}" for name in sorted(after)]
-    return f"{row.subject}: {'; '.join(told)}"
+    differing = [f"{name.upper()}: {_value(before.get(name))} → {_value(after[name])}" for name in sorted(after)]
+    return f"{row.subject}: {'; '.join(differing)}"
 
 
 def _of_pause(row: ChangeRow) -> str:
@@ -236,12 +238,12 @@ def _of_migration(row: ChangeRow) -> str:
 def _of_values(row: ChangeRow) -> str:
     after = row.after if isinstance(row.after, Mapping) else {}
     before = row.before if isinstance(row.before, Mapping) else {}
-    told = [
+    differing = [
         f"{name}: {_value(before.get(name))} → {_value(after.get(name))}"
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     ]
-    return f"{_queue(row.subject)}: {'; '.join(told)}"
+    return f"{_queue(row.subject)}: {'; '.join(differing)}"
 
 
 _WORDS: Final[Mapping[str, Callable[[ChangeRow], str]]] = {

@@ -209,7 +209,7 @@ def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Counter[d
     # Where the window begins, it does not tell how many came before.
     if window.since is not None:
         begin = max(begin, window.since)
-    known = begin < deploy.at
+    is_covered = begin < deploy.at
     all_before = all_after = 0
     rose = Counter[str]()
     for name, counts in minutes.items():
@@ -218,7 +218,7 @@ def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Counter[d
         if name and _is_rise(before, deploy.at - begin, after, end - deploy.at):
             rose[name] = after
     is_rise = _is_rise(all_before, deploy.at - begin, all_after, end - deploy.at) or bool(rose)
-    rate_before = _rate(all_before, deploy.at - begin) if known else None
+    rate_before = _rate(all_before, deploy.at - begin) if is_covered else None
     rate_after = _rate(all_after, end - deploy.at)
     return Rise(
         *(deploy, rate_before, rate_after, all_after, is_rise),

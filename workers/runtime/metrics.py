@@ -34,11 +34,11 @@ log = structlog.get_logger()
 class Metrics:
     """What one process has counted since it started. Any thread may count.
 
-    `known` has the values of labels that the code declares (`job_type`, `queue`): others are reported as `other`.
+    `declared` has the values of labels that the code declares (`job_type`, `queue`): others are reported as `other`.
     """
 
-    def __init__(self, known: Mapping[str, Collection[str]] | None = None) -> None:
-        self._known = dict(known or {})
+    def __init__(self, declared: Mapping[str, Collection[str]] | None = None) -> None:
+        self._declared = dict(declared or {})
         self._lock = threading.Lock()
         self._counts: dict[Key, int | float | Decimal] = {}
         self._cases: dict[Key, list[int]] = {}
@@ -106,7 +106,7 @@ class Metrics:
 
     def listed(self, label: str, value: str) -> str:
         """Return the value if a list has it, else `other`."""
-        return value if value in self._known.get(label, ()) or value in _CLOSED.get(label, ()) else OTHER
+        return value if value in self._declared.get(label, ()) or value in _CLOSED.get(label, ()) else OTHER
 
 
 _CLOSED: Mapping[str, frozenset[str]] = {
@@ -129,7 +129,7 @@ class MetricsReport:
         """By metric and labels, what reports that were surely kept said last."""
         self._base: dict[str, Reported] = {}
         """What was counted before this process got another id (`ReporterForgotten`): it is not reported again."""
-        self._known = False
+        self._has_reported = False
 
     def send(self) -> bool:
         """Report what has changed since the last report; False if nothing has.
@@ -145,12 +145,12 @@ class MetricsReport:
             try:
                 self._send(changed)
             except ReporterForgotten:
-                self._base, self._known = dict(self._kept), False
+                self._base, self._has_reported = dict(self._kept), False
                 fresh = {**vars(self._reporter), "id": uuid4()}
                 self._reporter = Reporter(**fresh)
                 self._send(changed)
             self._kept |= changed
-            self._known = True
+            self._has_reported = True
             return True
 
     def try_to_send(self) -> int:
@@ -168,7 +168,7 @@ class MetricsReport:
         report = [_less(each, self._base.get(name)) for name, each in changed.items()]
         # Not durable: a crash of the server may forget the last report, and the process sends no value twice.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            tx.series.report(self._reporter, self._number, report, known=self._known)
+            tx.series.report(self._reporter, self._number, report, reported_before=self._has_reported)
 
 
 class MetricsThread:

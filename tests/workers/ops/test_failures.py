@@ -73,7 +73,7 @@ def seen(app: App) -> Overview:
         return overview(tx)
 
 
-def story(app: App, name: str) -> GroupStory:
+def group_of(app: App, name: str) -> GroupStory:
     with app.db.transaction(SYSTEM) as tx:
         return group(tx, name)
 
@@ -87,7 +87,7 @@ def test_failures_of_one_cause_are_one_group_also_those_without_a_name(app: App,
     assert (most.name, most.attempts) == (first.name, 5)
     assert most.title == "ProviderUnavailable: no answer from … after …"
     assert (other.attempts, other.title) == (4, "UnknownTenant: nobody is there …")
-    assert [len(story(app, each.name).attempts) for each in (most, other)] == [5, 4]
+    assert [len(group_of(app, each.name).attempts) for each in (most, other)] == [5, 4]
 
 
 def test_those_of_paying_tenants_come_first(app: App, past: Past) -> None:
@@ -110,9 +110,9 @@ def test_the_release_is_named_with_which_failures_rose(app: App, past: Past) -> 
     assert (broken.rose_with, broken.first_release) == ("v2", "v2")
     assert not first.rose
     assert next(each for each in found.groups if each.title.startswith("Provider")).rose_with is None
-    told = story(app, broken.name)
-    assert told.group.rose_with == "v2"
-    assert [(each["release"], each["attempts"]) for each in told.by_release] == [("v2", 60)]
+    shown = group_of(app, broken.name)
+    assert shown.group.rose_with == "v2"
+    assert [(each["release"], each["attempts"]) for each in shown.by_release] == [("v2", 60)]
 
 
 def test_failures_that_were_there_before_are_no_rise(app: App, past: Past) -> None:
@@ -126,7 +126,7 @@ def test_without_a_failure_nothing_is_told(app: App) -> None:
     found = seen(app)
     assert (found.groups, found.rises, found.window.attempts) == ([], [], 0)
     with pytest.raises(UnknownGroup):
-        story(app, "E-0")
+        group_of(app, "E-0")
 
 
 def test_a_window_is_bounded_and_says_so(app: App, past: Past) -> None:

@@ -69,7 +69,7 @@ def test_a_report_that_comes_twice_or_late_counts_once(app: App) -> None:
     reporter = vars(report)["_reporter"]
     for number, counted in ((1, first), (1, first), (2, first), (3, second), (2, first), (3, second)):
         with app.db.transaction(SYSTEM) as tx:
-            tx.series.report(reporter, number, [counted], known=False)
+            tx.series.report(reporter, number, [counted], reported_before=False)
     assert totals(app, SENT) == {("stripe", "accepted"): 2}
 
 
@@ -166,9 +166,9 @@ def test_a_process_that_is_killed_has_counted_what_it_reported(app: App, databas
         for _ in range(20):
             child.stdout.readline()
         child.send_signal(signal.SIGKILL)
-        said = 20 + len(child.stdout.read().split())
+        printed = 20 + len(child.stdout.read().split())
     found = totals(app, SENT)[("stripe", "accepted")]
-    assert found in (said, said + 1), "the last one may have been kept and not said"
+    assert found in (printed, printed + 1), "the last one may have been kept and not printed"
     by_minute = rows(app, "SELECT sum(value) FROM system_metrics WHERE step = 'minute'")
     assert by_minute == [(found,)]
 
