@@ -81,7 +81,8 @@ def explain(
             f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}."
         )
     over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
-    sentences.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
+    left = f"{quota.remaining} {'is' if quota.remaining == 1 else 'are'} left"
+    sentences.append(f"So {quota.used} of {quota.limit} {'is' if quota.used == 1 else 'are'} used{over}, and {left}.")
     if quota.drawn_until is not None and not is_due(quota, now):
         can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
         sentences.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")

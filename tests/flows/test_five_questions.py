@@ -115,7 +115,7 @@ def test_why_has_this_tenant_so_many_concepts_left(app: App, asked: Asked, rng: 
     page = asked.page(f"/ops/tenants/{tenant_id}")
     assert f"viral quota explain {tenant_id}" in page
     shell = asked.shell("quota", "explain", tenant_id)
-    assert answers(r"Why (\d+) concepts are left", page) == [str(left)]
+    assert answers(r"Why (\d+) concepts? (?:is|are) left", page) == [str(left)]
     assert answers(r"\b(\d+) (?:concepts? )?(?:of [\d,]+ )?(?:is|are) left", page, shell) == [str(left), str(left)]
     assert answers(r"(\d+) (?:were|was) taken", page, shell) == [str(used + held)] * 2
     assert answers(r"(\d+) of these (?:are|is) held", page, shell) == [str(held)] * 2
