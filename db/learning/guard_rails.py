@@ -73,9 +73,10 @@ SELECT platform, horizon, set_aside AS reason, count(*) AS count FROM performanc
 WHERE tenant_id = %s AND set_aside IS NOT NULL GROUP BY 1, 2, 3 ORDER BY count DESC, 1, 2, 3
 """
 
-# The gaps of the last outcomes that both had predicted, learner by learner.
+# The gaps of the last outcomes that both had predicted, learner by learner. Place 4 of a drift is `alarmed`.
 GAPS = f"""
-SELECT l.tenant_id, l.platform, l.horizon, l.champion, l.outcomes, t.count, t.champion_gap, t.median_gap
+SELECT l.tenant_id, l.platform, l.horizon, l.champion, l.outcomes, t.count, t.champion_gap, t.median_gap,
+    coalesce((l.state #>> '{{drift,4}}')::double precision, 0) > 0 AS drifts
 FROM learners l CROSS JOIN LATERAL (
     SELECT count(*) AS count, avg(abs((g ->> l.champion)::double precision)) AS champion_gap,
         avg(abs((g ->> '{YARDSTICK}')::double precision)) AS median_gap
@@ -90,7 +91,8 @@ SELECT platform, horizon, count(DISTINCT tenant_id) AS tenants, sum(outcomes)::b
     percentile_cont(0.5) WITHIN GROUP (ORDER BY champion_gap) FILTER (WHERE count >= %(least)s) AS gap,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY 1 - champion_gap / nullif(median_gap, 0))
         FILTER (WHERE count >= %(least)s) AS skill,
-    count(*) FILTER (WHERE count >= %(least)s AND champion_gap > %(worse)s * median_gap) AS worse
+    count(*) FILTER (WHERE count >= %(least)s AND champion_gap > %(worse)s * median_gap) AS worse,
+    count(*) FILTER (WHERE count >= %(least)s) AS compared, count(*) FILTER (WHERE drifts) AS drifting
 FROM lately GROUP BY platform, horizon ORDER BY horizon, platform
 """
 

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import sqrt
 from typing import Any
 
 from domain.learning.numbers import Horizon
+from domain.learning.promotion import LEAST
 
 MOST_GROUPS = 300
 
@@ -107,6 +109,14 @@ class AccuracyReport:
 def skill(gap: float | None, median_gap: float | None) -> float | None:
     """Return 1 - gap / median_gap; None without both, or if the running median missed by nothing."""
     return None if gap is None or not median_gap else 1 - gap / median_gap
+
+
+def trust(outcomes: int) -> str:
+    """Say how far a mean gap of so many outcomes may be trusted. The distances of a normal distribution are spread by
+    0.756 of their mean, so 95 of 100 means of n lie within 1.96 * 0.756 / sqrt(n) of it."""
+    if outcomes < LEAST:
+        return f"not at all: {outcomes} of {LEAST} outcomes"
+    return f"give or take {100 * 1.48 / sqrt(outcomes):.0f} %, from {outcomes:,} outcomes"
 
 
 def values(accuracy: Accuracy) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import Enum
 from math import isfinite
 from typing import Any
+from urllib.parse import quote
 
 from domain.text.visible import visible, visible_json
 
@@ -39,6 +40,12 @@ def span(length: timedelta) -> str:
     first = next((n for n, (_, count) in enumerate(units) if count), len(units) - 1)
     shown = [f"{count}{unit}" for unit, count in units[first : first + 2] if count]
     return " ".join(shown) or "0s"
+
+
+def quoted(text: str) -> str:
+    """Return text as one segment of a URL's path. A segment of dots alone means another page to a browser, however it
+    is escaped; a `~` behind it is then a page that does not exist."""
+    return quote(text, safe="") if text.strip(".") else f"{text}~"
 
 
 def shortened(text: str) -> str:

@@ -20,16 +20,19 @@ from web.ops.pages.changes import CHANGES
 from web.ops.pages.events import EVENT, EVENTS
 from web.ops.pages.failures import FAILURE_GROUP, FAILURES
 from web.ops.pages.jobs import JOB, JOBS
+from web.ops.pages.learning import LEARNING
 from web.ops.pages.posts import POST, POSTS, VIDEO
 from web.ops.pages.queues import QUEUE, QUEUES
+from web.ops.pages.schedules import SCHEDULES
 from web.ops.pages.start import START
 from web.ops.pages.tenants import TENANT, TENANTS
 from web.ops.pages.workers import WORKERS
 from workers.app import App
+from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
     *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT, POSTS, POST, VIDEO),
-    *(WORKERS, CHANGES),
+    *(LEARNING, WORKERS, SCHEDULES, CHANGES),
 )
 """In the order of the menu."""
 
@@ -41,15 +44,23 @@ A_YEAR: Final = 365 * 24 * 3600
 
 
 def ops_routes(
-    app: App, live: Live | None = None, access: OpsAccess | None = None, *, fresh_for: float = 0.0
+    app: App,
+    live: Live | None = None,
+    access: OpsAccess | None = None,
+    *,
+    fresh_for: float = 0.0,
+    calendar: Sequence[Timetable] = (),
 ) -> list[BaseRoute]:
     """The routes of `/ops`, for whoever `access` admits. Pages follow what happens if there is `live`; an answer is
-    shown to all who ask within `fresh_for` seconds."""
+    shown to all who ask within `fresh_for` seconds. `calendar` is the scheduler's."""
     environment, answers = templates(), Answers(fresh_for)
     environment.globals["is_live"] = live is not None
     inside = Router(
         [
-            *(Route(f"/ops{page.path}", Answer(app, page, environment, answers), methods=["GET"]) for page in PAGES),
+            *(
+                Route(f"/ops{page.path}", Answer(app, page, environment, answers, calendar), methods=["GET"])
+                for page in PAGES
+            ),
             *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
             Mount("/ops/static", Static(directory=STATIC)),
         ],
@@ -70,11 +81,14 @@ class Static(StaticFiles):
 class Answer:
     """Answers one page of `/ops` to whoever may look."""
 
-    def __init__(self, app: App, page: Page, environment: Environment, answers: Answers) -> None:
+    def __init__(
+        self, app: App, page: Page, environment: Environment, answers: Answers, calendar: Sequence[Timetable]
+    ) -> None:
         self._app = app
         self._page = page
         self._environment = environment
         self._answers = answers
+        self._calendar = calendar
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         response = await self._answer(Request(scope))
@@ -84,7 +98,7 @@ class Answer:
         query = dict(request.query_params)
         if "theme" in query:
             return _keep_theme(request, query["theme"])
-        look = Look(self._app, request.path_params, query, role=signed_in(request).role)
+        look = Look(self._app, request.path_params, query, role=signed_in(request).role, calendar=self._calendar)
         key = (self._page.path, *(tuple(sorted(part.items())) for part in (look.path, look.query)), look.role)
         template, status = self._page.template, 200
         try:

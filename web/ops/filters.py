@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from domain.text.readable import readable, span
+from domain.text.readable import quoted, readable, span
 
 KINDS: Final[Mapping[str, Sequence[str]]] = {
     "good": ("ok", "alive", "active", "completed", "confirmed", "published", "applied", "settled", "paid", "on time"),
@@ -53,12 +53,6 @@ def exact(number: Any) -> str:
     if isinstance(number, int | Decimal) and not isinstance(number, bool):
         return f"{number:,}"
     return readable(number)
-
-
-def quoted(text: str) -> str:
-    """Return text as one segment of a URL's path. A segment of dots alone means another page to a browser, however it
-    is escaped; a `~` behind it is then a page that does not exist."""
-    return quote(text, safe="") if text.strip(".") else f"{text}~"
 
 
 def state_kind(word: object) -> str:

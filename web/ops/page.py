@@ -1,6 +1,6 @@
 """A page of `/ops`: a path, a template, and a view, which asks `workers/ops` and returns what the template shows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from domain.errors import ViralError
 from web.ops.filters import filters
 from workers.app import App
+from workers.ops.schedules import Timetable
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -26,12 +27,13 @@ class WrongFilter(ViralError):
 @dataclass(frozen=True)
 class Look:
     """One request for a page. `path` has the parts of the path in braces, `query` the filters of the URL; both are
-    anybody's text. `role` is that of the operator's token: `look` or `act`."""
+    anybody's text. `role` is that of the operator's token: `look` or `act`. `calendar` is the scheduler's."""
 
     app: App
     path: Mapping[str, str]
     query: Mapping[str, str]
     role: str
+    calendar: Sequence[Timetable] = ()
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import fmean
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from db.ops.overview import MOST, NAMED
 from db.transaction import SYSTEM, Tx
 from domain.billing.tiers import PLANS
 from domain.concepts.wording import counted
+from domain.ops.event_filters import FLAGS
 from domain.ops.metrics import percentile
-from domain.text.readable import readable, span
+from domain.text.readable import quoted, readable, span
 from workers.app import App
 from workers.ops import queues
 from workers.ops.changes import Change, rail
@@ -118,7 +120,7 @@ def _failed_posts(tx: Tx) -> Iterator[Harm]:
         )
         shell = f"viral posts list --tenant {of} --status failed"
         yield Harm(Group.TENANTS, says, f"tenants/{of}", shell, number, row["last_at"])
-    yield from _others(rows, "failed posts", "posts?status=failed", "viral posts list --status failed")
+    yield from _others(rows, "failed posts", "posts", "viral posts list --status failed")
 
 
 def _lost_accounts(tx: Tx) -> Iterator[Harm]:
@@ -131,7 +133,7 @@ def _lost_accounts(tx: Tx) -> Iterator[Harm]:
         )
         page = f"tenants/{row['tenant_id']}"
         yield Harm(Group.TENANTS, says, page, f"{shell} --tenant {row['tenant_id']}", row["number"], row["last_at"])
-    yield from _others(rows, "accounts that need their owner", "posts", shell)
+    yield from _others(rows, "accounts that need their owner", "tenants?harm=needs_reconnect", shell)
 
 
 def _deserted(tx: Tx) -> Iterator[Harm]:
@@ -142,7 +144,9 @@ def _deserted(tx: Tx) -> Iterator[Harm]:
             Group.TENANTS, f"{_name(row)} pays, and nobody can sign in.", f"tenants/{row['tenant_id']}", shell, 1
         )
     if len(rows) > NAMED:
-        yield Harm(Group.TENANTS, "More tenants pay, and nobody can sign in for them.", "tenants", shell, 1)
+        yield Harm(
+            Group.TENANTS, "More tenants pay, and nobody can sign in for them.", "tenants?harm=deserted", shell, 1
+        )
 
 
 def _parked(tx: Tx) -> Iterator[Harm]:
@@ -153,7 +157,7 @@ def _parked(tx: Tx) -> Iterator[Harm]:
         says = f"{_counted(row['number'], 'event')} of {source} wait{'s' if row['number'] == 1 else ''}: {why}{about}."
         group = Group.MONEY if row["source"] == "stripe" else Group.SYSTEM
         shell = f"viral events list --source {row['source']} --status {status}"
-        page = f"events?source={row['source']}&status={status}"
+        page = f"events?{urlencode({'source': row['source'], 'status': status})}"
         yield Harm(group, says, page, shell, row["number"], row["since"])
 
 
@@ -161,7 +165,10 @@ def _flagged(tx: Tx) -> Iterator[Harm]:
     for row in tx.overview.flagged():
         flag = readable(row["flag"]).replace("_", " ")
         says = f"{_counted(row['number'], 'event')} of the last 30 days {_is(row['number'])} flagged: {flag}."
-        yield Harm(Group.MONEY, says, "events?flagged=1", "viral events list --flagged", row["number"], row["last_at"])
+        is_listed = row["flag"] in FLAGS
+        page = f"events?flag={row['flag'] if is_listed else 'any'}"
+        shell = f"viral events list {'--flag ' + row['flag'] if is_listed else '--flagged'}"
+        yield Harm(Group.MONEY, says, page, shell, row["number"], row["last_at"])
 
 
 def _unconfirmed(tx: Tx) -> Iterator[Harm]:
@@ -172,11 +179,11 @@ def _unconfirmed(tx: Tx) -> Iterator[Harm]:
             "nothing more is ordered for these videos until a person says which."
         )
         shell = "viral videos list --status unconfirmed"
-        yield Harm(Group.MONEY, says, "videos?status=unconfirmed", shell, number, clips["since"])
+        yield Harm(Group.MONEY, says, "posts", shell, number, clips["since"])
     if number := posts["number"]:
         says = f"{_counted(number, 'post')} may be live without our knowing."
         shell = "viral posts list --status unconfirmed"
-        yield Harm(Group.OUTSIDE, says, "posts?status=unconfirmed", shell, number, posts["since"])
+        yield Harm(Group.OUTSIDE, says, "posts", shell, number, posts["since"])
 
 
 LOOKS: Final[Sequence[Callable[[Tx], Iterator[Harm]]]] = (
@@ -188,7 +195,7 @@ LOOKS: Final[Sequence[Callable[[Tx], Iterator[Harm]]]] = (
 def _of_the_system(waits: Sequence[QueueOverview]) -> Iterator[Harm]:
     for each in waits:
         name, age = readable(each.queue), each.oldest_age
-        page, shell = f"queues/{each.queue}", "viral queues list"
+        page, shell = f"queues/{quoted(each.queue)}", "viral queues list"
         if each.paused_at is not None and each.waiting:
             says = f"The queue {name} is paused, and {_counted(each.waiting, 'job')} {_is(each.waiting)} due in it."
             yield Harm(Group.SYSTEM, says, page, shell, each.waiting, each.paused_at)

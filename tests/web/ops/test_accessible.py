@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from benchmarks import world
 from benchmarks.crawl import crawl
+from cli.commands.schedules import calendar
 from local.postgres import SUPERUSER
 from tests.cli import browser
 from tests.conftest import Servers
@@ -70,7 +71,7 @@ def addresses(ops: TestClient, servers: Servers, database: str) -> list[str]:
 @pytest.fixture
 def origin(app: App) -> Iterator[str]:
     live = Live()
-    with serving(ops_routes(app, live), live) as address:
+    with serving(ops_routes(app, live, calendar=calendar()), live) as address:
         yield address
 
 

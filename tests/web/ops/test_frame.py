@@ -7,8 +7,9 @@ from hashlib import sha256
 import pytest
 from starlette.testclient import TestClient
 
+from domain.text.readable import quoted
 from web.ops.app import STATIC
-from web.ops.filters import ago, exact, polyline, quoted, state_kind, with_query
+from web.ops.filters import ago, exact, polyline, state_kind, with_query
 from web.ops.page import templates
 
 NOW = datetime(2026, 11, 28, 3, 0, tzinfo=UTC)

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from benchmarks import world
 from benchmarks.crawl import Document, Visit, crawl
+from cli.commands.schedules import calendar
 from local.postgres import SUPERUSER
 from tests.cli import browser
 from tests.conftest import Servers
@@ -166,7 +167,7 @@ def test_a_browser_runs_nothing_of_it(app: App, ops: TestClient, planted: Sequen
     """Each page as it is, and with a marker in each filter; every one is also left time for what loads later."""
     addresses = {visit.page: visit.address for visit in visits_of(ops)}
     live = Live(every=0.2)
-    with serving(ops_routes(app, live), live) as origin:
+    with serving(ops_routes(app, live, calendar=calendar()), live) as origin:
         opened.before_each_page(f"window.{MARKER} = () => document.documentElement.dataset.broken = 'yes'")
         for address in addresses.values():
             opened.open(origin + address)
