@@ -66,6 +66,9 @@ READY_FOR = 1.0
 FRESH_FOR = 2.0
 """Seconds that a page of `/ops` is shown to others too: it is less than the time between two looks."""
 
+ADMITTED_FOR = 10.0
+"""Seconds for which an operator who was looked up is not looked up again: two looks of an open page."""
+
 log = structlog.get_logger()
 
 
@@ -135,7 +138,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
     rate_limiter = RateLimiter(redis, metrics=app.metrics)
     report = MetricsReport(app.db, app.metrics, role=Role.WEB, release=app.release)
     limits = connection_limits()
-    access = OpsAccess(app)
+    access = OpsAccess(app, fresh_for=ADMITTED_FOR)
     live = Live(most=min(MOST_STREAMS, limits.others // 4))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),

@@ -136,7 +136,8 @@ class Fleet:
 
     def marks(self) -> list[str]:
         with self.app.db.transaction(SYSTEM) as tx:
-            return [row[0] for row in tx.driver.execute("SELECT name FROM system_metrics ORDER BY id")]
+            rows = tx.driver.execute("SELECT name FROM system_metrics WHERE name <> 'sampled' ORDER BY id")
+            return [name for (name,) in rows if not name.startswith("viral_")]
 
     def log(self) -> str:
         return (self.folder / "workers.log").read_text()

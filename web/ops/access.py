@@ -149,10 +149,12 @@ class Refused(Exception):
 
 @dataclass
 class Seen:
-    """When this process admitted a credential last, and wrote that down last; seconds of its own clock."""
+    """When this process admitted a credential last, looked it up last, and wrote that down last; seconds of its own
+    clock."""
 
     operator: Operator
     at: float
+    looked_up_at: float
     noted_at: float = float("-inf")
 
 
@@ -169,10 +171,14 @@ class OpsAccess:
     called by `run`.
 
     While Postgres does not answer, nobody can be looked up, and no token revoked either. So whoever this process has
-    admitted before may look until it answers again, and OPS_TOKEN admits as ever."""
+    admitted before may look until it answers again, and OPS_TOKEN admits as ever.
 
-    def __init__(self, app: App, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    Who was looked up is not looked up again for `fresh_for` seconds: many open pages look all the time. So long a
+    session may last that was ended, or whose token was revoked, elsewhere."""
+
+    def __init__(self, app: App, *, fresh_for: float = 0.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._app = app
+        self._fresh_for = fresh_for
         self._monotonic = monotonic
         self._attempts = Attempts(monotonic)
         self._lock = threading.Lock()
@@ -298,6 +304,8 @@ class OpsAccess:
         key = token_hash(session)
         seen = self._remembered(key)
         now = self._monotonic()
+        if seen is not None and now - seen.looked_up_at < self._fresh_for:
+            return SignedIn(seen.operator, form_token(session))
         kept = self._kept.get(key)
         # A page that another site leads to is shown, and is no use: else others could keep a session alive.
         use = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
@@ -335,7 +343,7 @@ class OpsAccess:
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not is_local_host(hosts[0]):
             return False
-        if not self._tokens_were_made:
+        if not self._tokens_were_made and self._monotonic() - self._none_made_at >= self._fresh_for:
             try:
                 self._tokens_were_made = tokens_were_made(self._app)
                 self._none_made_at = self._monotonic()
@@ -382,7 +390,7 @@ class OpsAccess:
         with self._lock:
             now = self._monotonic()
             before = self._seen.pop(key, None)
-            self._seen[key] = Seen(operator, now, before.noted_at if before else now)
+            self._seen[key] = Seen(operator, now, now, before.noted_at if before else now)
             self._good_networks[network] = None
             self._good_networks.move_to_end(network)
             for kept in (self._seen, self._good_networks):

@@ -3,10 +3,11 @@
 Where nobody looked, nothing is known: that is a gap, and not a zero.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 
 from db.ops.series import Measured
 from db.transaction import Tx
@@ -121,7 +122,7 @@ def series_by(
     length = step.value
     times = _times(since, until, length)
     looked = _looked(tx, times, step)
-    rows = _rows(tx, name, step, times, wanted)
+    rows = _rows(tx, measured, step, times, wanted, by=by)
     groups = sorted({row.labels.get(by, "") for row in rows}) if by else [""]
     found = {}
     for group in groups:
@@ -139,15 +140,31 @@ def _times(since: datetime, until: datetime, length: timedelta) -> list[datetime
     return [first + n * length for n in range(count)]
 
 
-def _rows(tx: Tx, name: str, step: Step, times: Sequence[datetime], labels: Mapping[str, str]) -> list[Measured]:
+def _rows(
+    tx: Tx, measured: Metric, step: Step, times: Sequence[datetime], labels: Mapping[str, str], *, by: str | None
+) -> list[Measured]:
+    """Return the rows of a metric. What is added up anyway is added up by Postgres; of gauges the largest may count."""
+
+    def read(name: str, since: datetime, until: datetime) -> list[Measured]:
+        if measured.kind is Kind.GAUGE:
+            return tx.series.read(measured.name, name, since, until, labels)
+        buckets = len(measured.buckets) + 1 if measured.kind is Kind.HISTOGRAM else 0
+        return tx.series.read_summed(measured.name, name, since, until, labels, by=by, buckets=buckets)
+
+    return _of_steps(tx, read, step, times)
+
+
+def _of_steps(
+    tx: Tx, read: Callable[[str, datetime, datetime], list[Measured]], step: Step, times: Sequence[datetime]
+) -> list[Measured]:
     since, until = times[0], times[-1] + step.value
     if step is Step.MINUTE:
-        return tx.series.read(name, "minute", since, until, labels)
+        return read("minute", since, until)
     # What is not rolled up yet is in the minutes.
     reached = tx.series.rolled_up_until()
-    rows = tx.series.read(name, "hour", since, until, labels)
+    rows = read("hour", since, until)
     if reached is None or reached < until:
-        minutes = tx.series.read(name, "minute", max(since, reached or since), until, labels)
+        minutes = read("minute", max(since, reached or since), until)
         rows += [row._replace(at=row.at and row.at.replace(minute=0)) for row in minutes]
     return rows
 
@@ -156,7 +173,7 @@ def _looked(tx: Tx, times: Sequence[datetime], step: Step) -> dict[datetime, boo
     """The steps of which something is known: True where a scheduler sampled, False where its last sample still holds,
     since nothing has changed: then it samples seldom, and says how seldom."""
     length, found = step.value, {}
-    rows = _rows(tx, SAMPLED, step, [times[0] - HOUR, *times], {})
+    rows = _of_steps(tx, partial(_samples, tx), step, [times[0] - HOUR, *times])
     for row in rows:
         at = row.at or times[0]
         ends = at + max(timedelta(seconds=float(row.value)) if step is Step.MINUTE else length, length)
@@ -164,6 +181,10 @@ def _looked(tx: Tx, times: Sequence[datetime], step: Step) -> dict[datetime, boo
         while (at := at + length) < ends:
             found.setdefault(at, False)
     return found
+
+
+def _samples(tx: Tx, step: str, since: datetime, until: datetime) -> list[Measured]:
+    return tx.series.read(SAMPLED, step, since, until, {})
 
 
 def _points(

@@ -130,7 +130,7 @@ def configure(
         return fields
 
     seldom = Seldom()
-    whole: Any = WholeLines(coloured(stream or sys.stderr))
+    whole: Any = WholeLines(lambda: coloured(stream or sys.stderr))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_work,
