@@ -197,7 +197,7 @@ def _print_events(events: Iterable[JobEvent], as_json: bool) -> None:
 
 @app.command("show")
 def show_job(job_id: JobId, as_json: AsJson = False) -> None:
-    """Show one job, each of its attempts that did not complete, and its lineage: what began it, what came of it."""
+    """Show one job, its failed attempts, and what came of it."""
     with session() as current:
         row = jobs.find(current, job_id, attempts=True)
         found = lineages.of_job(current, job_id)

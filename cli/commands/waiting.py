@@ -10,7 +10,7 @@ COLUMNS = ("since", "tenant_id", "post_id", "video_id", "what", "why", "command"
 
 
 def waiting(as_json: AsJson = False) -> None:
-    """List what waits for a person, and how to resolve it.
+    """See what waits for a person, and how to resolve it.
 
     First the posts that may be live without our knowing, then paid clips in doubt, posts that failed, accounts that
     have to be connected again, and autopilots without consent.

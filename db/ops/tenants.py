@@ -53,9 +53,7 @@ SELECT page.*, {deserted("page.id")} AS deserted,
     ) AS active_at,
     cost.uses, cost.usd
 FROM (
-    SELECT id, name, subscription_tier, subscription_status, stripe_customer_id, used_quota, monthly_quota,
-           quota_reset_at, created_at
-    FROM tenants {{where}} ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+    SELECT * FROM tenants {{where}} ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 ) AS page CROSS JOIN LATERAL (
     SELECT count(*) AS uses, coalesce(sum(cost_usd), 0) AS usd FROM (
         SELECT cost_usd FROM api_usage WHERE tenant_id = page.id AND created_at >= {MONTH} LIMIT {MOST_USES + 1}

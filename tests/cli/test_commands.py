@@ -317,7 +317,7 @@ def test_what_somebody_else_wrote_does_not_reach_the_terminal_as_commands(viral:
     tenant_id = a_tenant(app, name=hostile)
     body = stripe_event("customer.updated", {"id": "cus_1", "object": "customer", "name": hostile}, at=NOV_22)
     a_stripe_event(app, body)
-    for words in (("quota", "explain", tenant_id), ("events", "show", body["id"])):
+    for words in (("quota", "explain", tenant_id), ("events", "show", "--unmasked", body["id"])):
         out = viral.done(*words).out
         assert "Ada " in out
         assert all(line.isprintable() for line in out.split("\n")), words
