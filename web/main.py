@@ -114,7 +114,7 @@ class WebDeps:
 
 def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
     """The web process: serve until SIGTERM or SIGINT; accepted events are stored before it ends. `calendar` is the
-    scheduler's, which is an entrypoint of its own: `/metrics` says what of it is overdue.
+    scheduler's, which is an entrypoint of its own: `/metrics` and `/ops/schedules` say what of it is overdue.
 
     Raises:
         SettingsInvalid: a setting that the process needs is missing.
@@ -163,7 +163,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
             start_note(app, Role.WEB),
         ),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
-        ops=ops_routes(app, live, access, fresh_for=FRESH_FOR),
+        ops=ops_routes(app, live, access, fresh_for=FRESH_FOR, calendar=calendar),
         tracing=app.tracing,
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
         metrics=app.metrics,
