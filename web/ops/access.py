@@ -72,6 +72,8 @@ MOST_ASKING = 200
 
 MAX_FORM = 8 * 1024
 MAX_FIELDS = 8
+LONGEST_LOOK_UP = 15.0
+"""Seconds; a Postgres that hangs on an open connection ends no look-up by itself."""
 RECENT = 1000
 """Credentials that a process remembers to have admitted."""
 TRUSTED_WITHOUT_POSTGRES = SESSION_LIFE.total_seconds()
@@ -174,12 +176,21 @@ class OpsAccess:
     admitted before may look until it answers again, and OPS_TOKEN admits as ever.
 
     Who was looked up is not looked up again for `fresh_for` seconds: many open pages look all the time. So long a
-    session may last that was ended, or whose token was revoked, elsewhere."""
+    session may last that was ended, or whose token was revoked, elsewhere. A look-up that takes longer than `patience`
+    is given up."""
 
-    def __init__(self, app: App, *, fresh_for: float = 0.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        fresh_for: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        patience: float = LONGEST_LOOK_UP,
+    ) -> None:
         self._app = app
         self._fresh_for = fresh_for
         self._monotonic = monotonic
+        self._patience = patience
         self._attempts = Attempts(monotonic)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
@@ -194,13 +205,16 @@ class OpsAccess:
         """Have a thread do it: one of our own, so that others wait for nobody whom strangers keep busy.
 
         Raises:
-            Refused: 503: too many ask at once. And what `work` raises.
+            Refused: 503: too many ask at once, or nothing comes of it. And what `work` raises.
         """
         if self._asking >= MOST_ASKING:
             raise Refused(503, "too many ask at once; try again in a moment", wait=1)
         self._asking += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+            async with asyncio.timeout(self._patience):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+        except TimeoutError:
+            raise Refused(503, f"nobody can be looked up: Postgres has not answered for {self._patience:g} s") from None
         finally:
             self._asking -= 1
 

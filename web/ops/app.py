@@ -1,8 +1,11 @@
 """`/ops`, the operator's page: it shows what `workers/ops` answers, and changes nothing."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Environment
 from starlette.requests import Request
@@ -42,6 +45,9 @@ THEMES: Final = ("light", "dark")
 THEME_COOKIE: Final = "ops_theme"
 A_YEAR: Final = 365 * 24 * 3600
 
+PATIENCE: Final = 20.0
+"""Seconds that a page waits for its answer: a Postgres that hangs ends nothing by itself, and nobody is told."""
+
 
 def ops_routes(
     app: App,
@@ -50,17 +56,16 @@ def ops_routes(
     *,
     fresh_for: float = 0.0,
     calendar: Sequence[Timetable] = (),
+    patience: float = PATIENCE,
 ) -> list[BaseRoute]:
     """The routes of `/ops`, for whoever `access` admits. Pages follow what happens if there is `live`; an answer is
     shown to all who ask within `fresh_for` seconds. `calendar` is the scheduler's."""
     environment, answers = templates(), Answers(fresh_for)
     environment.globals["is_live"] = live is not None
+    answer = partial(Answer, app, environment=environment, answers=answers, calendar=calendar, patience=patience)
     inside = Router(
         [
-            *(
-                Route(f"/ops{page.path}", Answer(app, page, environment, answers, calendar), methods=["GET"])
-                for page in PAGES
-            ),
+            *(Route(f"/ops{page.path}", answer(page), methods=["GET"]) for page in PAGES),
             *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
             Mount("/ops/static", Static(directory=STATIC)),
         ],
@@ -82,13 +87,21 @@ class Answer:
     """Answers one page of `/ops` to whoever may look."""
 
     def __init__(
-        self, app: App, page: Page, environment: Environment, answers: Answers, calendar: Sequence[Timetable]
+        self,
+        app: App,
+        page: Page,
+        environment: Environment,
+        answers: Answers,
+        *,
+        calendar: Sequence[Timetable],
+        patience: float,
     ) -> None:
         self._app = app
         self._page = page
         self._environment = environment
         self._answers = answers
         self._calendar = calendar
+        self._patience = patience
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         response = await self._answer(Request(scope))
@@ -102,13 +115,17 @@ class Answer:
         key = (self._page.path, *(tuple(sorted(part.items())) for part in (look.path, look.query)), look.role)
         template, status = self._page.template, 200
         try:
-            shown = await self._answers.get(key, lambda: self._page.view(look))
+            async with asyncio.timeout(self._patience):
+                shown = await self._answers.get(key, lambda: self._page.view(look))
         except NothingThere as error:
             template, status, shown = "nothing.html", 404, {"says": str(error)}
         except WrongFilter as error:
             template, status, shown = "nothing.html", 400, {"says": str(error)}
         except Unavailable as error:
             template, status, shown = "unavailable.html", 503, {"says": str(error)}
+        except TimeoutError:  # the threads may all be waiting
+            says = {"says": f"Postgres has not answered for {self._patience:g} s"}
+            return self._rendered(request, "unavailable.html", says, 503)
         return await self._answers.run(lambda: self._rendered(request, template, shown, status))
 
     def _rendered(self, request: Request, template: str, shown: Mapping[str, Any], status: int) -> Response:
@@ -127,7 +144,8 @@ class Answer:
 
 def _here(request: Request) -> str:
     """Return the path and the filters of this page, in which nothing is left of how they were sent."""
-    return with_query(request.url.path + "?" + request.url.query, theme=None)
+    path, query = quote(request.scope["path"], safe="/~@:!$&'()*+,;="), request.scope["query_string"]
+    return with_query(f"{path}?{query.decode('latin-1')}", theme=None)
 
 
 def _keep_theme(request: Request, theme: str) -> Response:
