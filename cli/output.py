@@ -120,11 +120,6 @@ def print_json(value: object) -> None:
     sys.stdout.write(f"{visible_json(text)}\n")
 
 
-def lines(text: str) -> str:
-    """Return visible text of several lines."""
-    return "\n".join(map(readable, text.split("\n")))
-
-
 def dollars(usd: Decimal) -> str:
     """At least cents, and whatever is below them."""
     cents = usd.quantize(Decimal("0.01"))

@@ -7,13 +7,13 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment, one_of
-from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
 from domain.events.outcomes import Flag, Status
 from domain.ops.event_filters import FAILED, KINDS, SOURCES, SenselessEventFilter, event_filter
 from domain.ops.masking import written
-from domain.text.readable import readable
+from domain.text.readable import lines, readable
 from workers.ops import events
 from workers.ops import lineage as lineages
 from workers.ops.event_views import event_list, event_report

@@ -12,12 +12,12 @@ from uuid import UUID
 import typer
 
 from cli.arguments import duration, moment, one_of, pairs
-from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from db.schema.queue import JOB_STATUSES
 from domain.queue.job_filters import STATES, SenselessFilter, job_filter
-from domain.text.readable import plain, readable, shortened
+from domain.text.readable import lines, plain, readable, shortened
 from domain.text.visible import visible_json
 from workers.app import App
 from workers.engine.queues import QUEUES
@@ -123,7 +123,6 @@ def list_jobs(
     where only the newest jobs were looked at, the last line says how to go on.
     """
     one_of(STATES, status, "--status", "status")
-    one_of(QUEUES, queue, "--queue", "queue")
     filters: dict[str, str | None] = {"status": status, "type": job_type, "queue": queue, "cause": cause}
     filters |= {
         "tenant": str(tenant) if tenant else None,
@@ -139,6 +138,8 @@ def list_jobs(
         raise typer.BadParameter(str(error)) from None
     with session() as current:
         found = job_list(current, wanted, limit=limit, whole=as_json)
+    if not found.rows and found.further is None:  # another program may have named the queue
+        one_of(QUEUES, queue, "--queue", "queue")
     show(found.rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
     if found.further is None:
         return

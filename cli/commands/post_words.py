@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.output import console, lines
+from cli.output import console
 from domain.learning.scoring import prediction_words
 from domain.posting.posts import PostStatus
-from domain.text.readable import readable
+from domain.text.readable import lines, readable
 from domain.videos.profiles import NAMES
 from workers.jobs.post_plans import Planned
 from workers.ops.post_stories import PostExplanation

@@ -33,6 +33,11 @@ def readable(value: object) -> str:
     return visible(" ".join(re.split(r"[\n\r\t]", str(value))))
 
 
+def lines(text: str) -> str:
+    """Return visible text of several lines."""
+    return "\n".join(map(readable, text.split("\n")))
+
+
 def span(length: timedelta) -> str:
     """A duration in its two largest units: `3d 4h`, `2h`, `59s`. Less than a second is `0s`."""
     seconds = max(0, int(length.total_seconds()))

@@ -28,6 +28,9 @@ def test_jobs_are_listed_by_filters_that_are_combined_and_checked(viral: Shell, 
     assert [row["id"] for row in viral.json("jobs", "list", *filters)] == [str(hers)]
     assert viral.json("jobs", "list", "--text", hers)[0]["id"] == str(hers)
     assert viral.json("jobs", "list", "--archive") == []
+    sql(app, "INSERT INTO job_queue (job_type, queue) VALUES ('t', 'of_others')")
+    assert len(viral.json("jobs", "list", "--queue", "of_others")) == 1
+    assert "no such queue" in viral.senseless("jobs", "list", "--queue", "of_other")
     assert "since: yesterday is no time" in viral.senseless("jobs", "list", "--since", "yesterday")
     assert "after: it is no place" in viral.senseless("jobs", "list", "--after", "here")
     assert "the archive has only what has ended" in viral.senseless("jobs", "list", "--archive", "--status", "running")

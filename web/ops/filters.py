@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from domain.text.readable import quoted, readable, span
+from domain.text.readable import lines, quoted, readable, span
+from domain.text.shell import word
 
 KINDS: Final[Mapping[str, Sequence[str]]] = {
     "good": ("ok", "alive", "active", "completed", "confirmed", "published", "applied", "settled", "paid", "on time"),
@@ -24,6 +25,8 @@ KIND_OF: Final = {word: kind for kind, words in KINDS.items() for word in words}
 def filters() -> Mapping[str, Callable[..., Any]]:
     return {
         "readable": readable,
+        "lines": lines,
+        "word": word,
         "span": span,
         "iso": iso,
         "ago": ago,

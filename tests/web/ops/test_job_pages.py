@@ -202,3 +202,28 @@ def test_an_archived_job_is_shown_too(ops: TestClient, app: App) -> None:
 def test_a_job_that_is_not_there_is_404(ops: TestClient) -> None:
     assert "no job has the id" in shown(ops, f"/ops/jobs/{uuid4()}", 404)
     is_harmless(shown(ops, f"/ops/jobs/{quote(HOSTILE.replace('/', ''))}", 404))
+
+
+UNSEEN = "</td>x\x15\x1b[31m\u202e y"
+
+
+def test_nothing_unseen_is_in_what_a_page_says_or_offers_to_copy(ops: TestClient, app: App) -> None:
+    """A terminal obeys `\x15` in a line that is pasted into it, and erases what stands before it."""
+    job_id = a_job(app, queue=UNSEEN.replace("/", ""), error_message=UNSEEN)
+    statement = (
+        "INSERT INTO job_attempts (job_id, attempt, outcome, ended_at, traceback) VALUES (%s, 1, 'failed', now(), %s)"
+    )
+    do(app, statement, job_id, f"File 1\n{UNSEEN}")
+    name = quote(UNSEEN.replace("/", ""))
+    for page in (f"/ops/jobs/{job_id}", f"/ops/queues/{name}", "/ops/queues", "/ops/failures"):
+        assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", shown(ops, page)), page
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", shown(ops, "/ops/queues/nope", 404))
+    for page in (f"/ops/jobs?text={name}", f"/ops/events?text={name}", f"/ops/tenants?name={name}"):
+        copied = re.findall(r'<p class="shell"[^>]*><code>([^<]*)', shown(ops, page))
+        assert any("\\x15" in unescape(each) for each in copied), page
+        assert not re.search("[\x00-\x1f\u202e]", "".join(copied)), page
+
+
+def test_an_error_of_a_megabyte_is_shown_in_part(ops: TestClient, app: App) -> None:
+    job_id = a_job(app, status="failed", error_message="E" * 1_000_000)
+    assert len(shown(ops, f"/ops/jobs/{job_id}")) < 100_000

@@ -1,6 +1,5 @@
 """Events of Stripe and Clerk: the list, and one with what became of it."""
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +16,7 @@ from domain.ops.event_filters import (
     query_of,
 )
 from domain.ops.masking import written
+from domain.text.shell import command
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.event_views import event_list, event_report
 
@@ -45,8 +45,8 @@ def _shell(wanted: EventFilter) -> str:
     options = query_of(wanted)
     if options.get("flag") == "any":
         del options["flag"]
-        return shlex.join(["viral", "events", "list", *_options(options), "--flagged"])
-    return shlex.join(["viral", "events", "list", *_options(options)])
+        return command(["viral", "events", "list", *_options(options), "--flagged"])
+    return command(["viral", "events", "list", *_options(options)])
 
 
 def _options(filled: Mapping[str, str]) -> list[str]:

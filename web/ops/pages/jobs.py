@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from domain.errors import UnknownJob
 from domain.queue.job_filters import QUERY, STATES, JobFilter, SenselessFilter, job_filter, uuid_of
+from domain.text.shell import word
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.engine.queues import QUEUES
 from workers.ops.job_lists import job_list
@@ -47,14 +48,8 @@ def _shell(wanted: JobFilter) -> str:
     """The command that lists the same."""
     words = ["viral jobs list"]
     for name, value in wanted.query(after=wanted.after).items():
-        words.append("--archive" if name == "archive" else f"--{name} {_quoted(value)}")
+        words.append("--archive" if name == "archive" else f"--{name} {word(value)}")
     return " ".join(words)
-
-
-def _quoted(text: str) -> str:
-    if text.replace("-", "").replace("_", "").replace(".", "").replace(":", "").isalnum() and text.isascii():
-        return text
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def view_one(look: Look) -> Mapping[str, Any]:

@@ -1,6 +1,5 @@
 """Tenants: the list, and one with its plan, its quota and why."""
 
-import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ from domain.billing.tiers import Tier
 from domain.errors import UnknownTenant
 from domain.ops.event_filters import SenselessEventFilter, event_filter
 from domain.ops.tenant_filters import HARMS, NAMES, SenselessTenantFilter, TenantFilter, query_of, tenant_filter
+from domain.text.shell import command
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.tenants import tenant_list, tenant_report
 
@@ -65,7 +65,7 @@ def _links(cause: str) -> tuple[str, str] | None:
 
 def _shell(wanted: TenantFilter) -> str:
     words = [word for name, value in query_of(wanted).items() for word in (f"--{name}", value)]
-    return shlex.join(["viral", "tenants", "list", *words])
+    return command(["viral", "tenants", "list", *words])
 
 
 TENANTS = Page("/tenants", "Tenants", "tenants.html", view_list)
