@@ -59,7 +59,7 @@ def list_tokens(as_json: AsJson = False) -> None:
 def revoke(name: Name, as_json: AsJson = False) -> None:
     """Revoke a token, and end its sessions.
 
-    From the next request on, nobody comes in with it.
+    Ten seconds later nobody comes in with it, or with a session that it began.
     """
     with session() as running:
         row = operators.revoke_token(running, name)

@@ -63,7 +63,7 @@ def tokens(app: App) -> list[dict[str, Any]]:
 
 
 def revoke_token(app: App, name: str) -> dict[str, Any]:
-    """End the token and its sessions, from the next request on.
+    """End the token and its sessions; a process that has just looked one up asks again within seconds.
 
     Raises:
         OperatorTokenInvalid: no live token has this name.
