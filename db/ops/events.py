@@ -15,7 +15,7 @@ from db.postgres.rows import row_of, rows_of
 from domain.events.outcomes import UNCOMMON, Status
 from domain.ops.event_filters import FAILED, NAMES, EventFilter, Place
 
-WALK: Final = 50_000
+WALK: Final = 20_000
 """Events that one answer looks at. The next page looks at the next."""
 OF_ONE: Final = 5_000
 """Events of one subject, or whose job has failed, among which a filter looks."""

@@ -17,7 +17,8 @@ LOOKED_AT = 100_000
 # By the primary key, from its end: most attempts may be snoozes, so what is read is bounded too.
 WINDOW = """
 WITH failed AS MATERIALIZED (
-    SELECT * FROM job_attempts
+    SELECT id, job_id, attempt, outcome, error_class, error_message, error_group, release, started_at, ended_at
+    FROM job_attempts
     WHERE id > (SELECT coalesce(max(id), 0) - %(looked_at)s FROM job_attempts)
       AND outcome IN ('failed', 'rejected', 'lost')
       AND (%(since)s::timestamptz IS NULL OR ended_at >= %(since)s)

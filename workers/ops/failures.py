@@ -16,7 +16,7 @@ from domain.errors import Rejected
 from domain.queue.error_groups import error_group, title
 from workers.ops.changes import Change, rail
 
-MOST: Final = 20_000
+MOST: Final = 5_000
 """Failed attempts of a window."""
 SHOWN: Final = 200
 """Groups, and attempts of one, that are shown."""

@@ -133,4 +133,4 @@ def test_a_window_is_bounded_and_says_so(app: App, past: Past) -> None:
     past.fail(MOST + 10, "x", group="E-1", every=timedelta(0))
     found = seen(app)
     assert found.groups[0].attempts == MOST
-    assert "the newest 20,000 attempts that failed" in found.window.says
+    assert f"the newest {MOST:,} attempts that failed" in found.window.says
