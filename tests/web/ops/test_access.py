@@ -54,14 +54,14 @@ def asking(app: App, clock: Clock) -> Iterator[Asking]:
     with ExitStack() as open_ones:
         made: dict[Any, Any] = {}
 
-        def application(changes: dict[str, Any]) -> Any:
-            key = tuple(sorted((name, repr(value)) for name, value in changes.items()))
+        def application(changes: dict[str, Any], fresh_for: float) -> Any:
+            key = (fresh_for, *sorted((name, repr(value)) for name, value in changes.items()))
             if key not in made:
                 secrets = {name: SecretStr(value) for name, value in changes.items() if name == "ops_token"}
                 settings = app.settings.model_copy(update=changes | secrets)
                 changed = build(settings, name="tests")
                 open_ones.callback(changed.close)
-                access = OpsAccess(changed, monotonic=clock)
+                access = OpsAccess(changed, fresh_for=fresh_for, monotonic=clock)
 
                 def metrics(request: Request) -> Response:
                     return access.may_look(request) or PlainTextResponse("viral_up 1")
@@ -70,8 +70,10 @@ def asking(app: App, clock: Clock) -> Iterator[Asking]:
                 made[key] = BehindProxies(inside, settings.trusted_proxies)
             return made[key]
 
-        def ask(address: str = "203.0.113.5", base: str = OWN, **changes: Any) -> TestClient:
-            client = TestClient(application(changes), base_url=base, client=(address, 4711), follow_redirects=False)
+        def ask(address: str = "203.0.113.5", base: str = OWN, fresh_for: float = 0.0, **changes: Any) -> TestClient:
+            client = TestClient(
+                application(changes, fresh_for), base_url=base, client=(address, 4711), follow_redirects=False
+            )
             return open_ones.enter_context(client)
 
         yield ask
@@ -241,6 +243,24 @@ def test_a_revoked_token_ends_its_sessions(app: App, asking: Asking) -> None:
     other = create_token(app, "ada", "act").text  # the name is free again
     assert client.get(PLACE).status_code == 401
     assert sign_in(client, other).status_code == 303
+
+
+def test_who_was_looked_up_is_looked_up_again_only_later(app: App, asking: Asking, clock: Clock) -> None:
+    """Many open pages look all the time; a session ended elsewhere is over some seconds later, here it is at once."""
+    token = create_token(app, "ada", "look").text
+    client, leaving = asking(fresh_for=10), asking(fresh_for=10)
+    sign_in(client, token)
+    sign_in(leaving, token)
+    assert (client.get(PLACE).status_code, leaving.get(PLACE).status_code) == (200, 200)
+    cookie, fields = dict(leaving.cookies), {"form_token": form_token(leaving)}
+    assert leaving.post("/ops/logout", data=fields, headers=FROM_OWN).status_code == 303
+    leaving.cookies.update(cookie)
+    assert leaving.get(PLACE).status_code == 401
+    revoke_token(app, "ada")
+    clock.now += 9
+    assert client.get(PLACE).status_code == 200
+    clock.now += 2
+    assert client.get(PLACE).status_code == 401
 
 
 @pytest.mark.parametrize("change", ["expires_at = now()", "seen_at = now() - interval '121 minutes'"])
