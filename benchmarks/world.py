@@ -385,11 +385,12 @@ VALUES ('render', NULL, '{now}'::timestamptz - interval '20 minutes', NULL, NULL
 CHANGES = """
 INSERT INTO changes (at, kind, subject, before, after, cause)
 SELECT '{now}'::timestamptz - interval '395 days' * power(1 - n::float8 / {changes}, 2), kind, subject,
-       to_jsonb('1.' || 41 - ({changes} - n) / 100 - 1 || '.0'), to_jsonb('1.' || 41 - ({changes} - n) / 100 || '.0'),
-       'person:ada'
+       jsonb_build_object(name, '1.' || 41 - ({changes} - n) / 100 - 1 || '.0'),
+       jsonb_build_object(name, '1.' || 41 - ({changes} - n) / 100 || '.0'), 'person:ada'
 FROM generate_series(1, {changes}::bigint) AS n,
-     LATERAL (SELECT * FROM (VALUES ('deploy', 'worker'), ('setting', 'LOG_LEVEL'), ('limit', 'llm'),
-                                    ('pause', 'render'), ('migration', '0035_what_explains')) AS c (kind, subject)
+     LATERAL (SELECT * FROM (VALUES ('deploy', 'worker', 'release'), ('setting', 'web', 'trends_contact'),
+                                    ('limit', 'llm', 'max_running'), ('pause', 'render', 'paused'),
+                                    ('migration', 'database', 'revision')) AS c (kind, subject, name)
               OFFSET n % 5 LIMIT 1) AS change
 """
 SERIES = """

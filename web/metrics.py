@@ -102,7 +102,7 @@ class MetricsEndpoint:
         """Read everything anew, as far as somebody answers. Never raises."""
         with self._lock:
             postgres = self._write_postgres()
-            # One that refuses writes may be read.
+            # One that refuses writes may be read by connections that are open.
             if not postgres.startswith(SILENT):
                 self._read()
             now: gauges.Values = {
