@@ -226,7 +226,7 @@ class MetricSeries:
     ) -> list[Measured]:
         """`read`, with the rows of one time summed up, but for those with another value of the label `by`. The metric
         has so many `buckets`: none if it is no histogram. A few hundred rows a minute are too many to be sent."""
-        cases = ", ".join(f"sum(buckets[{place}])::bigint" for place in range(1, buckets + 1))
+        cases = ", ".join(f"coalesce(sum(buckets[{place}]), 0)::bigint" for place in range(1, buckets + 1))
         query = READ_SUMMED.format(cases=f"ARRAY[{cases}]" if buckets else "NULL::bigint[]")
         values = {"name": name, "step": step, "since": since, "until": until, "labels": _text(labels), "by": by or ""}
         found = self._driver.execute(query.encode(), values, binary=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -20,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 from db.ops.requests import Request
 from db.transaction import SYSTEM
 from domain.errors import ViralError
+from domain.identity.access import Caller
 from local.postgres import SUPERUSER
 from simulators.stripe.api import StripeSimulator
 from tests.builders import a_tenant
@@ -87,9 +88,9 @@ class House:
         self.app.state.authenticator = self
         self.app.state.rate_limits = None
 
-    def authenticate(self, credential: str) -> str:
+    def authenticate(self, credential: str) -> Caller:
         self.identified += 1
-        return credential
+        return Caller(UUID(int=1), UUID(int=2), None, frozenset())
 
     def _work(self, asked: dict[str, int]) -> dict[str, int]:
         self.inside += 1
