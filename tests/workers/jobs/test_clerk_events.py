@@ -164,7 +164,7 @@ def test_however_many_the_events_are_they_take_as_many_statements(app: App, coun
     with own.db.transaction(SYSTEM) as tx:
         arguments = [{"event_id": UUID(job_row(app, job_id)["payload"]["event_id"])} for job_id in jobs]
         claimed = tx.claims.claim(jobs, uuid4(), known_types({apply_clerk_event.name: Terms()}))
-        batch = [BatchJob(job, values) for job, values in zip(claimed, arguments, strict=True)]
+        batch = [BatchJob(job, values, app.tracing) for job, values in zip(claimed, arguments, strict=True)]
         Counted.statements.clear()
         tx.driver.cursor_factory = Counted
         apply_clerk_events(Batch(tx, batch, ports=app.ports, clock=None))
