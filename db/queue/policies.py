@@ -37,7 +37,7 @@ SET max_running = excluded.max_running, max_running_per_tenant = excluded.max_ru
 
 LIMITS = """
 SELECT max_running, max_running_per_tenant FROM queue_policies
-WHERE queue = %(queue)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s FOR UPDATE
+WHERE queue = %(queue)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s FOR NO KEY UPDATE
 """
 
 # `db/ops/changes.py` reads it.

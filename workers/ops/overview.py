@@ -292,7 +292,7 @@ class Window:
 
 WINDOWS: Final[Mapping[str, Window]] = {
     "3h": Window(timedelta(hours=3), timedelta(minutes=3), Step.MINUTE),
-    "48h": Window(timedelta(hours=48), timedelta(minutes=30), Step.MINUTE),
+    "48h": Window(timedelta(hours=48), timedelta(hours=1), Step.HOUR),
     "30d": Window(timedelta(days=30), timedelta(hours=12), Step.HOUR),
 }
 
