@@ -44,7 +44,8 @@ def values_of(world: World, owner: UUID) -> dict[str, Any]:
         values |= {
             f"{word}_id": row["id"] for word in (table.name.rstrip("s"), table.name.split("_")[0]) if "id" in row
         }
-    return values | {"tenant_id": owner, "id": values["job_id"], "name": str(values["job_id"])}
+    # A filter of jobs takes states of jobs only.
+    return values | {"tenant_id": owner, "id": values["job_id"], "name": str(values["job_id"]), "state": "failed"}
 
 
 def argument(kind: Any, name: str, values: Mapping[str, Any]) -> Any:
