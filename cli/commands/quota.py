@@ -37,7 +37,7 @@ def explain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say in plain words how the number came about, and why the tenant has its plan."""
+    """Say how the number came about, and why the tenant has its plan."""
     with session() as current:
         if at is not None:
             sentences = tenants.explain_quota_as_of(current, tenant_id, at)
