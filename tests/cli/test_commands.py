@@ -392,7 +392,6 @@ def test_what_is_not_there_is_one_line(viral: Shell, words: list[object], why: s
         (["nope"], "No such command 'nope'"),
         (["jobs", "lst"], "Did you mean 'list'?"),
         (["jobs", "list", "--status", "nope"], "--status: no such status; there are pending, running"),
-        (["jobs", "list", "--queue", "nope"], "--queue: no such queue; there are events, default"),
         (["jobs", "list", "--limit", "0"], "--limit"),
         (["jobs", "show", "abc"], "'ID'"),
         (["jobs", "retry"], "Missing argument 'ID'"),

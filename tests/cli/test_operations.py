@@ -151,6 +151,12 @@ def test_a_queue_or_tenant_that_nobody_knows(viral: Shell, app: App, words: tupl
     assert "no tenant has the id" in viral.refused("queues", verb, "default", "--tenant", NOBODY, *options)
 
 
+def test_a_list_of_the_jobs_of_a_queue_that_nobody_knows(viral: Shell, app: App) -> None:
+    a_job(app, queue="of_the_dashboard")
+    viral.done("jobs", "list", "--queue", "of_the_dashboard")
+    assert "--queue: no such queue; there are events, default" in viral.senseless("jobs", "list", "--queue", "nope")
+
+
 def test_of_queues_that_others_made_up_an_error_names_a_few(viral: Shell, app: App) -> None:
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("INSERT INTO job_queue (job_type, queue) SELECT 'x', 'q' || n FROM generate_series(1, 500) n")

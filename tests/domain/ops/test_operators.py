@@ -106,7 +106,7 @@ def test_no_sign_in_leads_anywhere_but_below_ops(wanted: str) -> None:
     assert path == "/ops" or path.startswith("/ops/")
     assert ".." not in path.split("/")
     assert "\\" not in path
-    assert not path.startswith(("/ops/login", "/ops/logout")) or path[11:12].isalnum()
+    assert path.split("/")[2:3] not in (["login"], ["logout"])
 
 
 def test_a_place_without_end_is_none() -> None:

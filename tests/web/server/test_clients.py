@@ -93,4 +93,10 @@ def test_a_header_of_a_proxy_is_enough_not_to_be_on_this_machine(name: str) -> N
 def test_clients_are_counted_by_their_networks() -> None:
     assert network_of("2001:db8:1:2:3::4") == network_of("2001:db8:1:2:ffff::") != network_of("2001:db8:1:3::4")
     assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") != network_of("192.0.2.2")
+    assert network_of("fe80::1%eth0") == network_of("fe80::2")
     assert network_of(None) == network_of("testclient") == "nowhere"
+
+
+@given(st.text())
+def test_any_address_can_be_counted(text: str) -> None:
+    assert network_of(text)
