@@ -8,6 +8,8 @@ from db.schema.base import jsonb, one_of, string, table, tenant_id, timestamp, u
 STEPS = ("minute", "hour")
 CHANGES = ("deploy", "setting", "limit", "pause", "migration")
 ROLES = ("look", "act")
+ACTION_OUTCOMES = ("begun", "done", "unchanged", "refused", "failed")
+BULK_STATES = ("previewed", "running", "cancelling", "completed", "cancelled")
 
 # What was counted in a minute or an hour that begins at `at`: of a histogram `buckets` too (cases by bucket, the last
 # has those above all bounds), and then `value` is their sum.
@@ -85,6 +87,65 @@ operator_sessions = table(
     timestamp("expires_at", nullable=False),
     timestamp("seen_at", now=True),
     sa.Index("operator_sessions_token_id_idx", "token_id"),
+)
+
+# An action on many things. `chosen` is the filter or the list by which they were chosen; its items are what was found
+# then, so that what is previewed is what is acted upon. One that nobody starts within an hour is deleted.
+bulk_actions = table(
+    "bulk_actions",
+    uuid_key(),
+    timestamp("at", now=True),
+    string("who", nullable=False),
+    string("action", nullable=False),
+    jsonb("chosen", "{}"),
+    jsonb("arguments", "{}"),
+    string("reason"),
+    string("state", default="previewed"),
+    sa.Column("items", sa.Integer, nullable=False),
+    timestamp("started_at"),
+    timestamp("ended_at"),
+    sa.Column("job_id", UUID()),
+    string("cancelled_by"),
+    one_of("state", BULK_STATES),
+    sa.Index("bulk_actions_at_idx", "at"),
+)
+
+# One thing of a bulk action, in the order in which they are acted upon; without an outcome it is still to come.
+bulk_items = table(
+    "bulk_items",
+    sa.Column("bulk_id", UUID(), sa.ForeignKey("bulk_actions.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    string("target", nullable=False),
+    string("outcome"),
+    string("says"),
+    jsonb("before"),
+    jsonb("after"),
+    timestamp("at"),
+    one_of("outcome", ACTION_OUTCOMES[1:]),
+    sa.PrimaryKeyConstraint("bulk_id", "position"),
+    sa.Index("bulk_items_left_idx", "bulk_id", "position", postgresql_where=sa.text("outcome IS NULL")),
+)
+
+# Who did what, and why. The row is there before the action begins: one that stays `begun` was cut short, and nobody
+# knows from it what became of the action.
+operator_actions = table(
+    "operator_actions",
+    uuid_key(),
+    timestamp("at", now=True),
+    string("who", nullable=False),
+    string("action", nullable=False),
+    string("target", nullable=False),
+    jsonb("arguments", "{}"),
+    string("reason"),
+    string("outcome", default="begun"),
+    string("says"),
+    jsonb("before"),
+    jsonb("after"),
+    timestamp("ended_at"),
+    sa.Column("bulk_id", UUID()),
+    one_of("outcome", ACTION_OUTCOMES),
+    sa.Index("operator_actions_at_idx", "at"),
+    sa.Index("operator_actions_target_idx", "target", "at"),
 )
 
 api_usage = table(
