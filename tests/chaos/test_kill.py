@@ -131,7 +131,11 @@ class Fleet:
         until(lambda: (self.folder / file).exists(), f"the handler to reach {file}")
 
     def await_status(self, job_id: UUID, status: str) -> dict[str, object]:
-        until(lambda: job_row(self.app, job_id)["status"] == status, f"the job to be {status}", seconds=90)
+        try:
+            until(lambda: job_row(self.app, job_id)["status"] == status, f"the job to be {status}", seconds=90)
+        except AssertionError as error:
+            error.add_note(f"{job_row(self.app, job_id)}\nalive: {self.alive()}\n{self.log()[-4000:]}")
+            raise
         return job_row(self.app, job_id)
 
     def marks(self) -> list[str]:
