@@ -78,7 +78,8 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Argument:
     """One value that an action takes. `read` makes it of a text and raises ValueError, with a sentence, if it cannot be
-    one; `choices` are all that there are, if they are few. `option` is the shell's (empty: a plain argument)."""
+    one; `choices` are all that there are, if they are few. `option` is the shell's (empty: a plain argument). Whole
+    numbers have their bounds, `least` and `most`, so that a form can say them."""
 
     name: str
     label: str
@@ -87,6 +88,8 @@ class Argument:
     choices: Sequence[str] = ()
     option: str = ""
     hint: str = ""
+    least: int | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,9 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """What became of one action: `id` is its row in the audit."""
+    """What became of one action: `id` is its row in the audit. Who performs an action may choose it (`perform(…,
+    action_id=…)`): a second call with that id does nothing, and returns what the row of the first one has by then. So a
+    form that is sent twice has one effect."""
 
     id: UUID
     outcome: Outcome
