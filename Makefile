@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types format lock bench chaos soak attack converge shell clean
+.PHONY: help setup run test check lint types format lock reference bench chaos soak attack converge shell clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## Make .venv with everything that running and testing need
 
@@ -50,6 +50,9 @@ lock: setup  ## Pin every dependency anew, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--custom-compile-command "make lock" --constraint requirements.txt --all-extras \
 		--output-file requirements-dev.txt pyproject.toml
+
+reference: setup  ## Write docs/reference anew, from the code
+	@$(BIN)/python -m tests.reference
 
 bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,latency --runs 5 --quick" for parts)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -64,81 +64,132 @@ class SettingsInvalid(ViralError):
 
 
 class Settings(BaseSettings):
-    """The environment of the processes. Lists are comma-separated."""
+    """The environment of the processes. Lists are comma-separated.
+
+    The text below a setting is its meaning in docs/reference/settings.md; it is of all settings directly above it.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
     database_url: PostgresUrl = Field(default="", repr=False)
+    """Postgres 15 or later, as libpq or Prisma writes it. Whoever it connects as, the processes work as the role
+    `viral_app`, which row-level security binds. Unset: `viral up` starts a server of its own."""
     direct_url: PostgresUrl = Field(default="", repr=False)
+    """The owner of the tables, without a pooler, for `viral migrate`. Unset: DATABASE_URL."""
     db_pool_size: int = Field(default=0, ge=0, le=1000)
+    """Connections in the pool of each process. 0: 4 in `web` and `worker`, 2 in `scheduler`."""
     redis_url: RedisUrl = Field(default="", repr=False)
+    """Any Redis-compatible server but a cluster; it holds nothing that cannot be lost. Unset: `viral up` starts one."""
     host: Host = ""
+    """Where `web` listens. Unset: 127.0.0.1, or every address if PORT is set."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """The port of `web`."""
     public_url: Https = ""
-    """Where others reach the web server; without it, only programs on this machine do."""
+    """Where others reach the web server; without it, only programs on this machine do. Owners of social accounts come
+    back to `PUBLIC_URL/oauth/PLATFORM/callback`."""
     trusted_proxies: Networks = ()
     """The proxies in front of us, whose word about a client's address and scheme is believed."""
     ops_token: OpsToken | None = None
-    """The first token for `/ops`, of role `act`."""
+    """The first token for `/ops`, of role `act`; afterwards `viral ops token create` makes one for each person."""
 
     release: Release = ""
+    """The release that runs; unset: the commit that the platform names, below, or our version."""
     heroku_slug_commit: Release = ""
     render_git_commit: Release = ""
     railway_git_commit_sha: Release = ""
     source_version: Release = ""
-    """The release that runs; without RELEASE what the platform calls it (`release_name`)."""
+    """The commit that runs, as the platform names it."""
 
     stripe_livemode: bool | None = None
+    """`true` or `false`: events of Stripe's other mode are kept and ignored. Unset: both are applied."""
     stripe_secret_key: StripeKey = SecretStr("")
+    """To sell plans, open the portal, look up thin events and compare with Stripe's books. Without it none of this
+    happens, all else does."""
     stripe_api_base: Https = ""
+    """Where Stripe's API is, if not at its own address."""
     stripe_webhook_secret: StripeSigningSecrets = ()
+    """What Stripe signs with: `whsec_…`, several while one is rolled."""
     stripe_starter_price_id: Prices = ()
     stripe_pro_price_id: Prices = ()
     stripe_agency_price_id: Prices = ()
+    """The prices that buy the plan; a checkout by tier sells the first. A price buys one plan."""
     clerk_webhook_signing_secret: ClerkSigningSecrets = ()
+    """What Clerk signs with: `whsec_…`, several while one is rolled."""
     clerk_instance_id: ClerkInstance = None
+    """`ins_…`: events of other Clerk instances are stored and ignored. Unset: all are ours."""
     clerk_secret_key: ClerkKey = SecretStr("")
+    """`sk_…`, to compare people, organizations and memberships with Clerk's own books. Without it, an event that never
+    came is not missed."""
     clerk_api_base: Https = "https://api.clerk.com"
+    """Where Clerk's Backend API is."""
     clerk_jwks_url: Https = ""
+    """Sign-in: where Clerk publishes its keys, such as `https://clerk.example.com/.well-known/jwks.json`."""
     clerk_jwt_key: PublicKey = Field(default="", repr=False)
+    """Sign-in without a look-up: Clerk's public key as PEM."""
     clerk_issuer: Https = ""
+    """What session tokens must name as issuer. Unset: the origin of CLERK_JWKS_URL."""
     clerk_authorized_parties: Origins = ()
+    """Origins of the pages that may use session tokens, call the API, and be returned to from Stripe and platforms."""
 
     anthropic_api_key: ApiKey | None = None
+    """Concepts and critiques are written by Claude. Without any model's key: by the offline grammar and critic."""
     anthropic_base_url: Https = ""
+    """Where Anthropic's API is, if not at its own address."""
     openai_api_key: ApiKey | None = None
+    """The same by OpenAI's models."""
     openai_base_url: Https = ""
+    """Where OpenAI's API is, if not at its own address; it ends in `/v1`."""
 
     runwayml_api_secret: ApiKey | None = None
+    """Clips of Runway, for money. Without any provider's key videos are storyboards, drawn here."""
     runwayml_base_url: Https = ""
+    """Where Runway's API is, if not at its own address."""
     gemini_api_key: ApiKey | None = None
+    """Clips of Google's Veo, for money, and concepts by Gemini."""
     gemini_base_url: Https = ""
+    """Where Gemini's API is, if not at its own address."""
     luma_agents_api_key: ApiKey | None = None
+    """Clips of Luma, for money."""
     luma_agents_base_url: Https = ""
+    """Where Luma's API is, if not at its own address; it ends in `/v1`."""
 
     tiktok_client_key: str = ""
     tiktok_client_secret: ApiKey | None = None
+    """How this installation is registered with TikTok, so that accounts can be connected. Both or neither."""
     tiktok_base_url: Https = ""
+    """In place of all hosts of TikTok."""
     google_client_id: str = ""
     google_client_secret: ApiKey | None = None
+    """How this installation is registered with Google, for YouTube. Both or neither."""
     google_base_url: Https = ""
+    """In place of all hosts of YouTube."""
     meta_app_id: str = ""
     meta_app_secret: ApiKey | None = None
+    """How this installation is registered with Meta, for Instagram. Both or neither."""
     meta_base_url: Https = ""
+    """In place of all hosts of Instagram."""
     bluesky_base_url: Https = ""
+    """In place of all hosts of Bluesky, which needs no registration."""
     mastodon_base_url: Https = ""
-    """A base URL replaces all hosts of a platform. Mastodon's names the one instance that may be private."""
+    """The one instance of Mastodon that may be at a private address; Mastodon needs no registration."""
     token_encryption_keys: EncryptionKeys = ()
-    """What the tokens of social accounts are encrypted with, the newest first."""
+    """What the tokens of social accounts are encrypted with, the newest first. Without one, no account can be
+    connected."""
 
     ffmpeg_bin: Path | None = None
     ffprobe_bin: Path | None = None
+    """The programs that draw and look at videos. Unset: in `PATH`, or of a wheel."""
     fonts_dir: Path | None = None
+    """A folder of more fonts."""
 
     media_dir: Path | None = None
+    """Where files of videos are kept: a folder that `web` and the workers see. Unset: `media` in VIRAL_HOME."""
     s3_bucket: str = ""
+    """A bucket instead of that folder."""
     s3_endpoint_url: Https = ""
+    """Where the bucket's S3 is, if not AWS."""
     cdn_base_url: Https = ""
+    """An address in front of the store, which readers are sent to."""
     media_most_bytes: int = Field(default=1024**3, ge=1024**2, le=64 * 1024**3)
     """The largest file that can be uploaded through us."""
     media_tenant_bytes: int = Field(default=20 * 1024**3, ge=1024**2, le=1024**5)
@@ -148,44 +199,60 @@ class Settings(BaseSettings):
     """Hosts that outbound calls may reach at private addresses: a gateway in one's own network."""
 
     trends_contact: Header = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
+    """Who we are to the sources of trends, with an address: Wikimedia and Reddit demand it."""
     google_trends_base_url: Https = "https://trends.google.com"
     wikimedia_base_url: Https = "https://wikimedia.org"
     hacker_news_base_url: Https = "https://hn.algolia.com"
     reddit_base_url: Https = "https://www.reddit.com"
     reddit_api_base_url: Https = "https://oauth.reddit.com"
+    """Where the source is, to try things out."""
     reddit_client_id: str = ""
     reddit_client_secret: ApiKey | None = None
+    """More of Reddit. Both or neither."""
     youtube_api_key: ApiKey | None = None
+    """YouTube as a source of trends, which it is only with a key."""
     youtube_base_url: Https = "https://www.googleapis.com"
+    """Where the source is, to try things out."""
     gnews_api_key: ApiKey | None = None
+    """GNews as a source of trends, which it is only with a key."""
     gnews_base_url: Https = "https://gnews.io"
+    """Where the source is, to try things out."""
     trend_sources: Words = TREND_SOURCES
+    """Who is asked for trends, or `none`."""
 
     rate_limit_per_caller: int = Field(default=120, ge=1, le=10_000_000)
+    """Requests a minute that an API key or a person may make."""
     rate_limit_per_tenant: int = Field(default=600, ge=1, le=10_000_000)
-    """Requests a minute."""
+    """Requests a minute that a tenant may make."""
     rate_limit_per_address: int = Field(default=60, ge=1, le=10_000_000)
-    """Unknown credentials a minute."""
+    """Unknown credentials a minute that one address may send; whoever is known is not limited by it."""
 
     log_format: Annotated[Literal["console", "json"], BeforeValidator(str.lower)] = "json"
+    """How log lines look."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
+    """The least important lines that are logged."""
     otel_exporter_otlp_endpoint: Collector = ""
     otel_exporter_otlp_traces_endpoint: Collector = ""
-    otel_exporter_otlp_headers: OtlpHeaders = SecretStr("")
     """Where traces are sent: a collector, or its address for traces; without either, nothing is traced."""
+    otel_exporter_otlp_headers: OtlpHeaders = SecretStr("")
+    """What the collector wants to see: `name=value,name=value`."""
     sentry_dsn: SentryDsn = SecretStr("")
-    """Where errors that nobody foresaw are reported; without it, they are only logged."""
+    """Where errors that nobody foresaw are reported; without it, they are only logged. Needs the extra `sentry`."""
     viral_home: Path = Path(".viral")
+    """Where `viral up` keeps its data."""
     postgres_bin: Path | None = None
+    """The programs of another Postgres for `viral up` to run."""
 
     worker_processes: int = Field(default=PROCESSES, ge=1, le=64)
+    """Processes of one worker dyno."""
     worker_threads: int = Field(default=THREADS, ge=1, le=256)
     """Messages of `default` that one worker process handles at once."""
     worker_waiting: int = Field(default=100, ge=1, le=1000)
     """Jobs of `llm`, of `media` and of `social` that one worker process runs at once."""
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)
+    """Seconds that jobs have to end after SIGTERM."""
     render_at_once: int = Field(default=0, ge=0, le=64)
-    """Videos that one worker process draws at once; 0: its share of the cores."""
+    """Videos that one worker process draws at once, up to 400 MB each; 0: its share of the cores."""
 
     idle_interval: int = Field(default=15, ge=1, le=3600)
     """Seconds for which each process leaves Postgres alone, while nothing runs and nothing is due."""

@@ -1,5 +1,5 @@
 """The metrics: what is counted, by which labels, in which buckets. Names, units and labels are a contract: dashboards,
-alerts and the operator's page are made from this list, and so is docs/metrics.md.
+alerts and the operator's page are made from this list, and so is docs/reference/metrics.md.
 
 No label has a tenant, an id or a text from outside: every one is of a closed list, here or (job types, queues,
 schedules) declared by the code that runs; whatever else comes is `other`. Units are seconds, US dollars and counts.

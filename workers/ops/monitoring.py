@@ -1,4 +1,4 @@
-"""Grafana's dashboard, Prometheus' alert rules and docs/metrics.md, made from the list of metrics.
+"""Grafana's dashboard, Prometheus' alert rules and docs/reference/metrics.md, made from the list of metrics.
 
 `viral metrics export DIR` writes them. A rule says what is wrong for whom; what to do is in docs/runbooks.md.
 """
@@ -192,8 +192,7 @@ def _panel(metric: Metric) -> dict[str, Any]:
 
 HEAD: Final = """# Metrics
 
-Made by `viral metrics export` from `domain/ops/metrics.py`; a test compares the two. How they are kept:
-docs/decisions/0054-cumulative-reports.md.
+How they are kept: docs/decisions/0054-cumulative-reports.md. `viral metrics export DIR` writes this list too.
 
 `GET /metrics` of any web process tells all of them, of all processes: **scrape one**. An answer is five seconds old at
 most. It is open to programs on the same machine, and to whoever may look at `/ops`.
@@ -212,7 +211,7 @@ most. It is open to programs on the same machine, and to whoever may look at `/o
 
 
 def document() -> str:
-    """Write docs/metrics.md."""
+    """Write docs/reference/metrics.md."""
     lines = []
     for metric in ALL:
         kind = f"{metric.kind}, kept" if metric.sampled else str(metric.kind)
