@@ -43,7 +43,13 @@ WHERE (%(since)s::timestamptz IS NULL OR at >= %(since)s) AND (%(until)s::timest
 ORDER BY id DESC LIMIT %(limit)s
 """
 
-RAIL = f"SELECT {COLUMNS} FROM changes WHERE at >= %s AND at < %s ORDER BY at, id LIMIT %s"
+RAIL = f"""
+SELECT * FROM (
+    SELECT {COLUMNS} FROM changes
+    WHERE at >= %(since)s AND at < %(until)s AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+    ORDER BY at DESC, id DESC LIMIT %(limit)s
+) AS newest ORDER BY at, id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,9 @@ class Changes:
         values = {"since": since, "until": until, "kinds": wanted, "before": before, "limit": limit}
         return self._rows(LIST, values)
 
-    def between(self, since: datetime, until: datetime, limit: int) -> list[ChangeRow]:
-        """Changes in [since, until), oldest first."""
-        return self._rows(RAIL, (since, until, limit))
+    def between(self, since: datetime, until: datetime, limit: int, kind: str | None = None) -> list[ChangeRow]:
+        """Changes in [since, until), oldest first; of more than `limit` the newest."""
+        return self._rows(RAIL, {"since": since, "until": until, "limit": limit, "kind": kind})
 
     def _rows(self, query: str, values: Any) -> list[ChangeRow]:
         with self._driver.cursor(row_factory=class_row(ChangeRow)) as cursor:

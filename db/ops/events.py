@@ -67,6 +67,16 @@ UNION SELECT id FROM webhook_events WHERE source = 'clerk' AND external_id = %(t
 UNION (SELECT id FROM webhook_events WHERE subject = %(text)s LIMIT {OF_ONE})
 """
 
+# It would rather read and sort the whole table than walk back through an index for as long; and to start workers for it
+# takes longer than the walk.
+ALONG_INDEXES = """
+SELECT set_config('enable_seqscan', %s, true), set_config('max_parallel_workers_per_gather', %s, true)
+"""
+
+ROWS = f"""
+SELECT {COLUMNS} FROM webhook_events AS event WHERE id = ANY(%(ids)s::uuid[]) ORDER BY received_at DESC, id DESC
+"""
+
 LEDGER = """
 SELECT * FROM quota_ledger WHERE tenant_id = %(tenant_id)s AND cause = ANY(%(causes)s) ORDER BY id LIMIT 50
 """
@@ -117,22 +127,22 @@ class EventViews:
     def page(self, wanted: EventFilter, *, limit: int) -> Found:
         """Return the newest events that match beyond the place `wanted.after`. `since` and `until` are moments."""
         values = {name: getattr(wanted, name) for name in NAMES} | {"statuses": [*wanted.statuses], "limit": limit + 1}
-        values |= {"skipped": WALK - 1}
         if wanted.after is not None:
             values |= {"at": wanted.after.received_at, "at_id": wanted.after.id}
         way, exact = self._way(wanted, values)
-        # It would rather read and sort the whole table than walk back through an index for as long.
-        self._driver.execute("SET LOCAL enable_seqscan = off")
-        page, first_page = walk(way, wanted), walk(way, replace(wanted, after=None))
-        rows = self._all(f"SELECT * FROM ({page}) AS event {matching(wanted)} LIMIT %(limit)s", values)
-        more, rows = len(rows) > limit, rows[:limit]
-        end = None if more else self._end(page, values)
-        counted = f"SELECT FROM ({first_page}) AS event {matching(wanted)} LIMIT {MOST_COUNTED + 1}"
-        count = int(self._all(f"SELECT count(*) AS n FROM ({counted}) AS counted", values)[0]["n"])
-        rest = end if wanted.after is None and not more else self._end(first_page, values)
-        self._driver.execute("SET LOCAL enable_seqscan = on")
+        self._driver.execute(ALONG_INDEXES, ("off", "0"))
+        counted = {"most": MOST_COUNTED + 1}
+        first = self._all(looked_at(way, replace(wanted, after=None)), values | counted)[0]
+        this = first
+        if wanted.after is not None:
+            this = self._all(looked_at(way, wanted), values | {"most": limit + 1})[0]
+        rows = self._all(ROWS, {"ids": this["ids"][:limit]})
+        self._driver.execute(ALONG_INDEXES, ("on", "2"))
+        more = len(this["ids"]) > limit
+        end = None if more or this["last_id"] is None else Place(this["last_at"], this["last_id"])
         further = Place(rows[-1]["received_at"], rows[-1]["id"]) if more else end
-        return Found(rows, further, None if end is None else WALK, exact, count, rest is None)
+        counted_all = first["count"] <= MOST_COUNTED and first["last_id"] is None
+        return Found(rows, further, None if end is None else WALK, exact, first["count"], counted_all)
 
     def related(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the events of the same subject around this one, in the order in which they occurred, this one among
@@ -180,17 +190,26 @@ class EventViews:
             return Way("", wanted.statuses), False
         return Way("flag IS NOT NULL" if wanted.flag is not None else ""), False
 
-    def _end(self, walked: str, values: Mapping[str, Any]) -> Place | None:
-        """Return the last event that was looked at, if the walk went as far as it may."""
-        rows = self._all(f"SELECT received_at, id FROM ({walked}) AS walked OFFSET %(skipped)s LIMIT 1", values)
-        return Place(rows[0]["received_at"], rows[0]["id"]) if rows else None
-
     def _all(self, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         return rows_of(self._driver, query, values)
 
 
+def looked_at(way: Way, wanted: EventFilter) -> str:
+    """Write the query of one walk: the `ids` of a page of those that match, how many match (`count`; it ends at
+    `most`), and the last event that was looked at (`last_at`, `last_id`), if the walk went as far as it may and found
+    fewer."""
+    found_less = "(SELECT count(*) FROM fitting) < %(most)s"
+    last = f"CASE WHEN {found_less} THEN (SELECT {{}} FROM walked OFFSET {WALK - 1} LIMIT 1) END"
+    return f"""
+WITH walked AS MATERIALIZED ({walk(way, wanted)}),
+     fitting AS MATERIALIZED (SELECT id FROM walked WHERE fits LIMIT %(most)s)
+SELECT ARRAY(SELECT id FROM fitting LIMIT %(limit)s) AS ids, (SELECT count(*) FROM fitting) AS count,
+       {last.format("id")} AS last_id, {last.format("received_at")} AS last_at
+"""
+
+
 def walk(way: Way, wanted: EventFilter) -> str:
-    """Write the query of the events that one answer looks at, newest first."""
+    """Write the query of the events that one answer looks at, newest first, and whether each of them `fits`."""
     ordered = f"ORDER BY received_at DESC, id DESC LIMIT {WALK}"
     conditions = {
         way.condition: bool(way.condition),
@@ -201,7 +220,8 @@ def walk(way: Way, wanted: EventFilter) -> str:
     applying = [condition for condition, applies in conditions.items() if applies]
     # The index of a status is a partial one: only a word in the query itself tells that it has all there are.
     each = [[*applying, f"status = '{status}'"] for status in way.statuses] or [applying or ["true"]]
-    parts = [f"SELECT {COLUMNS} FROM webhook_events AS event WHERE {' AND '.join(part)} {ordered}" for part in each]
+    columns = f"id, received_at, ({matching(wanted)}) IS TRUE AS fits"
+    parts = [f"SELECT {columns} FROM webhook_events WHERE {' AND '.join(part)} {ordered}" for part in each]
     if len(parts) == 1:
         return parts[0]
     return f"SELECT * FROM ({' UNION ALL '.join(f'({part})' for part in parts)}) AS event {ordered}"
@@ -223,4 +243,4 @@ def matching(wanted: EventFilter) -> str:
         ),
     }
     applying = [condition for condition, applies in conditions.items() if applies]
-    return f"WHERE {' AND '.join(applying)}" if applying else ""
+    return " AND ".join(applying) or "true"

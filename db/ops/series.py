@@ -126,7 +126,7 @@ ORDER BY at
 
 # `cases` sums up each bucket by itself; a metric has the same ones in all rows.
 READ_SUMMED = """
-SELECT at, coalesce(labels ->> %(by)s, ''), sum(value), {cases} FROM system_metrics
+SELECT at, coalesce(labels ->> %(by)s, ''), {of}(value), {cases} FROM system_metrics
 WHERE name = %(name)s AND at >= %(since)s AND at < %(until)s AND step = %(step)s AND labels @> %(labels)s::jsonb
 GROUP BY 1, 2 ORDER BY 1
 """
@@ -222,12 +222,23 @@ class MetricSeries:
         return [Measured(*row) for row in self._driver.execute(READ, values)]
 
     def read_summed(
-        self, name: str, step: str, since: datetime, until: datetime, labels: Labels, *, by: str | None, buckets: int
+        self,
+        name: str,
+        step: str,
+        since: datetime,
+        until: datetime,
+        labels: Labels,
+        *,
+        by: str | None,
+        buckets: int,
+        largest: bool = False,
     ) -> list[Measured]:
-        """`read`, with the rows of one time summed up, but for those with another value of the label `by`. The metric
-        has so many `buckets`: none if it is no histogram. A few hundred rows a minute are too many to be sent."""
+        """`read`, with the rows of one time summed up (or the `largest` of them), but for those with another value of
+        the label `by`. The metric has so many `buckets`: none if it is no histogram. A few hundred rows a minute are
+        too many to be sent."""
         cases = ", ".join(f"coalesce(sum(buckets[{place}]), 0)::bigint" for place in range(1, buckets + 1))
-        query = READ_SUMMED.format(cases=f"ARRAY[{cases}]" if buckets else "NULL::bigint[]")
+        of = "max" if largest else "sum"
+        query = READ_SUMMED.format(of=of, cases=f"ARRAY[{cases}]" if buckets else "NULL::bigint[]")
         values = {"name": name, "step": step, "since": since, "until": until, "labels": _text(labels), "by": by or ""}
         found = self._driver.execute(query.encode(), values, binary=True)
         return [Measured(at, {by: group} if by else {}, value, cases) for at, group, value, cases in found]

@@ -13,6 +13,7 @@ import json
 from collections.abc import Collection, Mapping
 from itertools import starmap
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 
@@ -48,7 +49,21 @@ UNION ALL
 (SELECT queue FROM named WHERE queue <> ALL(%(declared)s) LIMIT %(limit)s)
 """
 
-# In the same way from one tenant's share to the next; of each share no more is read than may be dispatched.
+RUNNING = f"""running AS (
+    SELECT {SHARE} AS tenant, count(*) AS jobs, sum(cost) AS cost FROM job_queue
+    WHERE queue = %(queue)s AND status = 'running' GROUP BY 1
+)"""
+ROOM = """policy AS (
+    SELECT tenant_id, paused_at, max_running, max_running_per_tenant FROM queue_policies WHERE queue = %(queue)s
+), whole_queue AS (
+    SELECT (SELECT max_running FROM policy WHERE tenant_id IS NULL)
+               - (SELECT coalesce(sum(jobs), 0) FROM running) AS room
+)"""
+SCORE = f"""{{job}}.priority::float * {PRIORITY_STEP}
+         + least(({{running}} + {{job}}.ahead) / {{weight}}, {PRIORITY_STEP} - 1)"""
+
+# In the same way from one tenant's share to the next; of each share no more is read than may be dispatched. Of a queue
+# that is at its limit no share is read: its room is known before.
 NEXT = f"""
 WITH RECURSIVE shares AS (
     (SELECT priority, {SHARE} AS tenant FROM job_queue WHERE queue = %(queue)s AND {READY_JOBS}
@@ -59,12 +74,7 @@ WITH RECURSIVE shares AS (
         WHERE queue = %(queue)s AND {READY_JOBS} AND (priority, {SHARE}) > (shares.priority, shares.tenant)
         ORDER BY priority, {SHARE} LIMIT 1
     ) AS following
-), running AS (
-    SELECT {SHARE} AS tenant, count(*) AS jobs, sum(cost) AS cost FROM job_queue
-    WHERE queue = %(queue)s AND status = 'running' GROUP BY 1
-), policy AS (
-    SELECT tenant_id, paused_at, max_running, max_running_per_tenant FROM queue_policies WHERE queue = %(queue)s
-), open AS (
+), {RUNNING}, {ROOM}, open AS (
     SELECT shares.priority, shares.tenant, coalesce(running.cost, 0) AS running,
            coalesce((%(weights)s::jsonb ->> t.subscription_tier)::float, 1) AS weight,
            coalesce(own.max_running, CASE WHEN t.id IS NOT NULL THEN everyones.max_running_per_tenant END)
@@ -72,25 +82,51 @@ WITH RECURSIVE shares AS (
     FROM shares LEFT JOIN running USING (tenant) LEFT JOIN tenants t ON t.id = shares.tenant
     LEFT JOIN policy own ON own.tenant_id = shares.tenant LEFT JOIN policy everyones ON everyones.tenant_id IS NULL
     WHERE own.paused_at IS NULL AND everyones.paused_at IS NULL
-), whole_queue AS (
-    SELECT (SELECT max_running FROM policy WHERE tenant_id IS NULL)
-               - (SELECT coalesce(sum(jobs), 0) FROM running) AS room,
-           greatest(8, 4 * %(limit)s / (SELECT greatest(count(*), 1) FROM shares)) AS jobs_of_a_share
+), part AS (
+    SELECT greatest(8, 4 * %(limit)s / greatest(count(*), 1)) AS jobs_of_a_share FROM shares
 )
 SELECT job.id::text,
-       job.priority::float * {PRIORITY_STEP}
-         + least((open.running + job.ahead) / open.weight, {PRIORITY_STEP} - 1) AS score,
+       {SCORE.format(job="job", running="open.running", weight="open.weight")} AS score,
        open.room IS NOT NULL OR whole_queue.room IS NOT NULL AS limited
-FROM whole_queue CROSS JOIN open CROSS JOIN LATERAL (
+FROM whole_queue CROSS JOIN part CROSS JOIN open CROSS JOIN LATERAL (
     SELECT id, priority, scheduled_for, sum(cost) OVER (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING) AS ahead
     FROM (
         SELECT id, priority, scheduled_for, cost FROM job_queue
         WHERE queue = %(queue)s AND {READY_JOBS} AND priority = open.priority AND {SHARE} = open.tenant
           AND scheduled_for <= now()
-        ORDER BY scheduled_for, id LIMIT greatest(least(whole_queue.jobs_of_a_share, open.room), 0)
+        ORDER BY scheduled_for, id LIMIT greatest(least(part.jobs_of_a_share, open.room), 0)
     ) AS first
 ) AS job
 ORDER BY score, job.scheduled_for, job.id LIMIT greatest(least(%(limit)s, (SELECT room FROM whole_queue)), 0)
+"""
+
+MOST_LOOKED_AT = 30_000
+"""Ready jobs that are put in order one by one. Where more wait, it is quicker to go from share to share."""
+
+# The same order in one pass: where thousands of tenants have a few jobs each, that is quicker than as many steps
+# through the index.
+UPCOMING = f"""
+WITH {RUNNING}, {ROOM}, ready AS (
+    SELECT id, tenant_id, priority, scheduled_for, cost, {SHARE} AS tenant FROM job_queue
+    WHERE queue = %(queue)s AND {READY_JOBS} AND scheduled_for <= now() LIMIT {MOST_LOOKED_AT} + 1
+), placed AS (
+    SELECT ready.*, sum(cost) OVER share AS ahead, row_number() OVER share AS place FROM ready
+    WINDOW share AS (PARTITION BY priority, tenant ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)
+), weighed AS (
+    SELECT placed.*, coalesce(running.cost, 0) AS running, coalesce((
+               %(weights)s::jsonb ->> (SELECT subscription_tier FROM tenants WHERE id = placed.tenant_id))::float, 1
+           ) AS weight
+    FROM placed LEFT JOIN running ON running.tenant = placed.tenant
+    LEFT JOIN policy own ON own.tenant_id = placed.tenant_id
+    WHERE place <= %(limit)s AND own.paused_at IS NULL
+      AND NOT EXISTS (SELECT FROM policy WHERE tenant_id IS NULL AND paused_at IS NOT NULL)
+      AND (place > coalesce(own.max_running, CASE WHEN placed.tenant_id IS NOT NULL THEN (
+              SELECT max_running_per_tenant FROM policy WHERE tenant_id IS NULL) END) - coalesce(running.jobs, 0)
+          ) IS NOT TRUE
+)
+SELECT id, (SELECT count(*) FROM ready) > {MOST_LOOKED_AT}
+FROM weighed ORDER BY {SCORE.format(job="weighed", running="running", weight="weight")}, scheduled_for, id
+LIMIT greatest(least(%(limit)s, (SELECT room FROM whole_queue)), 0)
 """
 
 
@@ -138,3 +174,13 @@ class DispatchOrder:
         """The first jobs in dispatch order; the tenants of a plan get `weights` times as much as one that has none."""
         values = {"queue": queue, "limit": limit, "weights": json.dumps(weights)}
         return list(starmap(ReadyJob, self._driver.execute(NEXT, values, prepare=True)))
+
+    def upcoming(self, queue: str, limit: int, weights: Mapping[str, float]) -> list[UUID]:
+        """Return the ids of `next`, for whoever only looks at them."""
+        values = {"queue": queue, "limit": limit, "weights": json.dumps(weights)}
+        self._driver.execute("SET LOCAL enable_nestloop = off")
+        found = self._driver.execute(UPCOMING.encode(), values, prepare=False).fetchall()
+        self._driver.execute("SET LOCAL enable_nestloop = on")
+        if found and found[0][1]:
+            return [UUID(ready.job_id) for ready in self.next(queue, limit, weights)]
+        return [job_id for job_id, _ in found]

@@ -14,7 +14,7 @@ import psycopg
 
 from db.postgres.rows import rows_of
 from db.queue.dispatch import READY_JOBS
-from db.queue.job_lists import ALONG_INDEXES, FAILED_LAST
+from db.queue.job_lists import ALONG_INDEXES, FAILED_LAST, SORT
 from db.schema.queue import SHARE
 
 MOST_COUNTED: Final = 10_000
@@ -25,6 +25,7 @@ MOST_READY: Final = 30_000
 
 MOST_SHARES: Final = 5_000
 MOST_DEFERRED: Final = 20_000
+MOST_BACKOFF: Final = 2_500
 MOST_RUNNING: Final = 20_000
 MOST_QUEUES: Final = 100
 """Queues with ready jobs that are looked at: other programs may name any number of them."""
@@ -63,16 +64,29 @@ SELECT min(scheduled_for) FROM (SELECT scheduled_for FROM shares LIMIT {MOST_SHA
 WHERE scheduled_for <= now()
 """
 
-# What is to be woken first is what matters first. A deferred job that is due is held back, by its ordering key mostly.
+# What is to be woken first is what matters first.
+FIRST_DEFERRED = f"""
+SELECT id, queue, scheduled_for, attempts, wake_at FROM job_queue WHERE status = 'pending' AND wake_at IS NOT NULL
+ORDER BY wake_at LIMIT {MOST_DEFERRED + 1}
+"""
+
+# A deferred job that is due is held back, by its ordering key mostly.
 DEFERRED = f"""
 SELECT queue, count(*) FILTER (WHERE scheduled_for <= now()) AS waiting,
-       count(*) FILTER (WHERE scheduled_for > now()) AS scheduled, count(*) FILTER (WHERE backoff) AS backoff,
-       min(scheduled_for) FILTER (WHERE backoff) AS next_try,
+       count(*) FILTER (WHERE scheduled_for > now()) AS scheduled,
        min(scheduled_for) FILTER (WHERE scheduled_for <= now()) AS oldest, sum(count(*)) OVER () AS read
+FROM ({FIRST_DEFERRED}) AS deferred GROUP BY queue
+"""
+
+# Whether an attempt failed is looked up for each job, so it is for fewer.
+BACKOFF = f"""
+SELECT queue, count(*) FILTER (WHERE failed) AS backoff, min(scheduled_for) FILTER (WHERE failed) AS next_try,
+       sum(count(*)) OVER () AS read
 FROM (
-    SELECT queue, scheduled_for, scheduled_for > now() AND attempts > 0 AND {FAILED_LAST} AS backoff
-    FROM job_queue j WHERE status = 'pending' AND wake_at IS NOT NULL ORDER BY wake_at LIMIT {MOST_DEFERRED + 1}
-) AS deferred GROUP BY queue
+    SELECT queue, scheduled_for, {FAILED_LAST} AS failed
+    FROM (SELECT * FROM ({FIRST_DEFERRED}) AS deferred WHERE scheduled_for > now() AND attempts > 0
+          ORDER BY wake_at LIMIT {MOST_BACKOFF + 1}) AS j
+) AS tried GROUP BY queue
 """
 
 RUNNING = f"""
@@ -129,6 +143,7 @@ class QueueViews:
         """Count the jobs of every queue that has any which are live or failed. A job that is due waits, one that is
         held back too; `scheduled` ones are not due, and those in backoff are among them."""
         self._driver.execute(ALONG_INDEXES)
+        self._driver.execute(SORT, ("off",))  # to put a few names in a table is quicker than to sort all that has one
         found: dict[str, Counts] = {}
 
         def of(queue: str) -> Counts:
@@ -146,17 +161,25 @@ class QueueViews:
             counts = of(row["queue"])
             counts.waiting += row["waiting"]
             counts.scheduled += row["scheduled"]
-            counts.backoff, counts.next_try = row["backoff"], row["next_try"]
             counts.oldest = _earlier(counts.oldest, row["oldest"])
+        backoff = rows_of(self._driver, BACKOFF)
+        for row in backoff:
+            of(row["queue"]).backoff, of(row["queue"]).next_try = row["backoff"], row["next_try"]
         for row in rows_of(self._driver, RUNNING):
             of(row["queue"]).running = row["running"]
         failed = rows_of(self._driver, FAILED)
         for row in failed:
             of(row["queue"]).failed, of(row["queue"]).last_failed = row["failed"], row["last_failed"]
-        more_deferred = bool(deferred and deferred[0]["read"] > MOST_DEFERRED)
-        more_failed = bool(failed and failed[0]["read"] > MOST_COUNTED)
+        self._driver.execute(SORT, ("on",))
+        more = set[str]()
+        if deferred and deferred[0]["read"] > MOST_DEFERRED:
+            more |= {"waiting", "scheduled", "backoff"}
+        if backoff and backoff[0]["read"] > MOST_BACKOFF:
+            more.add("backoff")
+        if failed and failed[0]["read"] > MOST_COUNTED:
+            more.add("failed")
         for counts in found.values():
-            _cut(counts, more_deferred, more_failed)
+            _cut(counts, more)
         return found
 
     def shares(self, queue: str, limit: int) -> list[dict[str, Any]]:
@@ -175,13 +198,10 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     return min((each for each in (one, other) if each is not None), default=None)
 
 
-def _cut(counts: Counts, more_deferred: bool, more_failed: bool) -> None:
-    """Bound the numbers, and write down which of them are lower bounds."""
-    cut = {*counts.cut}
-    if more_deferred:
-        cut |= {"waiting", "scheduled", "backoff"}
-    if more_failed:
-        cut.add("failed")
+def _cut(counts: Counts, more: set[str]) -> None:
+    """Bound the numbers, and write down which of them are lower bounds: those of which there are `more` in any queue,
+    too."""
+    cut = {*counts.cut, *more}
     for name in ("waiting", "scheduled", "running", "backoff", "failed"):
         if getattr(counts, name) > MOST_COUNTED:
             setattr(counts, name, MOST_COUNTED)

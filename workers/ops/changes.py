@@ -76,9 +76,10 @@ class Change:
             return None
 
 
-def rail(tx: Tx, since: datetime, until: datetime) -> list[Change]:
-    """Return the changes in [since, until), oldest first, for a chart of that time; at most `MOST`."""
-    return [_in_words(row) for row in tx.changes.between(since, until, MOST)]
+def rail(tx: Tx, since: datetime, until: datetime, *, kind: str | None = None, limit: int = MOST) -> list[Change]:
+    """Return the changes in [since, until), perhaps of one kind, oldest first, for a chart of that time; of more than
+    `limit` the newest."""
+    return [_in_words(row) for row in tx.changes.between(since, until, limit, kind)]
 
 
 def listed(

@@ -3,10 +3,12 @@
 All is told of a window: the newest `MOST` attempts that failed, of jobs that are not archived yet. It says so itself.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, Final
 from uuid import UUID
 
@@ -129,7 +131,7 @@ def group(tx: Tx, name: str, since: datetime | None = None) -> GroupStory:
         )
     window = _window(tx, list(found.values()), since)
     rows = [row for row in tx.failures.of_group(name, MOST, since) if _group_of(row) == name]
-    minutes = {name: Counter(row.ended_at.replace(second=0, microsecond=0) for row in rows)}
+    minutes = {name: Minutes(Counter(row.ended_at.replace(second=0, microsecond=0) for row in rows))}
     deploys = _deploys(tx, window)
     rises = [_rise(deploys, place, minutes, window) for place in range(len(deploys))][::-1]
     rose = next((rise.deploy.release for rise in rises if rise.rose), None)
@@ -185,11 +187,27 @@ def _window(tx: Tx, groups: Sequence[Group], since: datetime | None) -> Window:
     return Window(tx.now(), since if whole else oldest, attempts, whole, says)
 
 
-def _minutes(rows: Sequence[tuple[str | None, datetime, int]]) -> dict[str, Counter[datetime]]:
-    found: dict[str, Counter[datetime]] = {}
+class Minutes:
+    """Failures by the minute, summed up once: of each deploy the minutes around it are asked for."""
+
+    def __init__(self, counts: Mapping[datetime, int]) -> None:
+        self._minutes = sorted(counts)
+        self._sums = [0, *accumulate(counts[minute] for minute in self._minutes)]
+
+    def between(self, begin: datetime, end: datetime) -> int:
+        """Count the failures of the minutes that begin in [begin, end), by the minute that each of them is in."""
+        first, last = (moment.replace(second=0, microsecond=0) for moment in (begin, end))
+        if last < first:
+            return 0
+        until = bisect_right(self._minutes, last) if last == first else bisect_left(self._minutes, last)
+        return self._sums[until] - self._sums[bisect_left(self._minutes, first)]
+
+
+def _minutes(rows: Sequence[tuple[str | None, datetime, int]]) -> dict[str, Minutes]:
+    found = defaultdict[str, Counter[datetime]](Counter)
     for name, minute, count in rows:
-        found.setdefault(name or "", Counter())[minute] += count
-    return found
+        found[name or ""][minute] += count
+    return {name: Minutes(counts) for name, counts in found.items()}
 
 
 # --- which release made failures rise -------------------------------------------------------------------------------
@@ -198,11 +216,11 @@ def _minutes(rows: Sequence[tuple[str | None, datetime, int]]) -> dict[str, Coun
 def _deploys(tx: Tx, window: Window) -> list[Change]:
     """Return the deploys of workers in the window, oldest first: they run the jobs."""
     since = window.at - LATELY if window.since is None else window.since
-    found = rail(tx, since, window.at + timedelta(seconds=1))
-    return [each for each in found if each.kind == "deploy" and each.subject == "worker"]
+    found = rail(tx, since, window.at + timedelta(seconds=1), kind="deploy")
+    return [each for each in found if each.subject == "worker"]
 
 
-def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Counter[datetime]], window: Window) -> Rise:
+def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Minutes], window: Window) -> Rise:
     deploy = deploys[place]
     begin = max([deploy.at - BESIDE, *(each.at for each in deploys[:place])])
     end = min([deploy.at + BESIDE, window.at, *(each.at for each in deploys[place + 1 :])])
@@ -213,7 +231,7 @@ def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Counter[d
     all_before = all_after = 0
     rose = Counter[str]()
     for name, counts in minutes.items():
-        before, after = _between(counts, begin, deploy.at), _between(counts, deploy.at, end)
+        before, after = counts.between(begin, deploy.at), counts.between(deploy.at, end)
         all_before, all_after = all_before + before, all_after + after
         if name and _is_rise(before, deploy.at - begin, after, end - deploy.at):
             rose[name] = after
@@ -225,12 +243,6 @@ def _rise(deploys: Sequence[Change], place: int, minutes: Mapping[str, Counter[d
         _in_words(deploy, rate_before, rate_after, all_after, len(rose), rises=is_rise),
         [name for name, _ in rose.most_common(20)],
     )
-
-
-def _between(counts: Mapping[datetime, int], begin: datetime, end: datetime) -> int:
-    """Count the failures of the minutes that begin in [begin, end), by the minute that each of them is in."""
-    first, last = (moment.replace(second=0, microsecond=0) for moment in (begin, end))
-    return sum(count for minute, count in counts.items() if first <= minute < last or minute == last == first)
 
 
 def _is_rise(before: int, time_before: timedelta, after: int, time_after: timedelta) -> bool:

@@ -335,7 +335,7 @@ def charts(app: App, window: Window) -> Charts:
         wait = series(tx, "viral_job_wait_seconds", **span_of)
         ends = series_by(tx, "viral_attempts_total", "outcome", **span_of)
         oldest = series(tx, "viral_queue_oldest_due_age_seconds", **span_of)
-        changed = rail(tx, since, until)[-MOST_CHANGES:]
+        changed = rail(tx, since, until, limit=MOST_CHANGES)
     size = window.each // window.step.value
     waits = _coarser(wait.points, size, sum)
     times = [point.at for point in waits]

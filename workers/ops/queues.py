@@ -122,7 +122,7 @@ def report(app: App, queue: str) -> QueueReport:
     with app.db.transaction(SYSTEM) as tx:
         tx.explain.use_one_snapshot()
         # Before the others: they tell the planner to keep to indexes, which is not how dispatch was measured.
-        ids = [UUID(job.job_id) for job in tx.dispatch.next(queue, SHOWN, TENANT_WEIGHTS)]
+        ids = tx.dispatch.upcoming(queue, SHOWN, TENANT_WEIGHTS)
         found = {each.queue: each for each in overview(tx)}
         if queue not in found:
             raise UnknownQueue(f"no job and no limit names the queue {queue}; there are {', '.join([*found][:30])}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from typing import Any
 
 from db.ops.series import Measured
 from db.transaction import Tx
@@ -143,13 +144,15 @@ def _times(since: datetime, until: datetime, length: timedelta) -> list[datetime
 def _rows(
     tx: Tx, measured: Metric, step: Step, times: Sequence[datetime], labels: Mapping[str, str], *, by: str | None
 ) -> list[Measured]:
-    """Return the rows of a metric. What is added up anyway is added up by Postgres; of gauges the largest may count."""
+    """Return the rows of a metric. What is added up anyway is added up by Postgres, and of a gauge of which the worst
+    counts it finds that. Of the others the largest of an hour counts for each set of labels: these are all read."""
 
     def read(name: str, since: datetime, until: datetime) -> list[Measured]:
-        if measured.kind is Kind.GAUGE:
+        if measured.kind is Kind.GAUGE and not measured.worst:
             return tx.series.read(measured.name, name, since, until, labels)
         buckets = len(measured.buckets) + 1 if measured.kind is Kind.HISTOGRAM else 0
-        return tx.series.read_summed(measured.name, name, since, until, labels, by=by, buckets=buckets)
+        of: dict[str, Any] = {"by": by, "buckets": buckets, "largest": measured.kind is Kind.GAUGE}
+        return tx.series.read_summed(measured.name, name, since, until, labels, **of)
 
     return _of_steps(tx, read, step, times)
 
