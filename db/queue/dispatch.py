@@ -108,7 +108,7 @@ MOST_LOOKED_AT = 30_000
 UPCOMING = f"""
 WITH {RUNNING}, {ROOM}, ready AS (
     SELECT id, tenant_id, priority, scheduled_for, cost, {SHARE} AS tenant FROM job_queue
-    WHERE queue = %(queue)s AND {READY_JOBS} AND scheduled_for <= now() LIMIT {MOST_LOOKED_AT} + 1
+    WHERE queue = %(queue)s AND {READY_JOBS} AND scheduled_for <= now() LIMIT %(most)s + 1
 ), placed AS (
     SELECT ready.*, sum(cost) OVER share AS ahead, row_number() OVER share AS place FROM ready
     WINDOW share AS (PARTITION BY priority, tenant ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING)
@@ -124,7 +124,7 @@ WITH {RUNNING}, {ROOM}, ready AS (
               SELECT max_running_per_tenant FROM policy WHERE tenant_id IS NULL) END) - coalesce(running.jobs, 0)
           ) IS NOT TRUE
 )
-SELECT id, (SELECT count(*) FROM ready) > {MOST_LOOKED_AT}
+SELECT id, (SELECT count(*) FROM ready) > %(most)s
 FROM weighed ORDER BY {SCORE.format(job="weighed", running="running", weight="weight")}, scheduled_for, id
 LIMIT greatest(least(%(limit)s, (SELECT room FROM whole_queue)), 0)
 """
@@ -175,9 +175,12 @@ class DispatchOrder:
         values = {"queue": queue, "limit": limit, "weights": json.dumps(weights)}
         return list(starmap(ReadyJob, self._driver.execute(NEXT, values, prepare=True)))
 
-    def upcoming(self, queue: str, limit: int, weights: Mapping[str, float]) -> list[UUID]:
-        """Return the ids of `next`, for whoever only looks at them."""
-        values = {"queue": queue, "limit": limit, "weights": json.dumps(weights)}
+    def upcoming(
+        self, queue: str, limit: int, weights: Mapping[str, float], *, most: int = MOST_LOOKED_AT
+    ) -> list[UUID]:
+        """Return the ids of `next`, for whoever only looks at them. `most`: ready jobs that are put in order one by
+        one."""
+        values = {"queue": queue, "limit": limit, "weights": json.dumps(weights), "most": most}
         self._driver.execute("SET LOCAL enable_nestloop = off")
         found = self._driver.execute(UPCOMING.encode(), values, prepare=False).fetchall()
         self._driver.execute("SET LOCAL enable_nestloop = on")

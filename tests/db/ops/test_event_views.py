@@ -43,7 +43,7 @@ def plan(tx: Tx, way: Way, wanted: EventFilter, values: Mapping[str, Any]) -> st
 
 def test_each_way_to_events_is_an_index(many: App) -> None:
     a_price = (Status.PARKED_PRICE, Status.PARKED_THIN)
-    ways = {
+    ways: dict[str, tuple[Way, EventFilter, dict[str, Any]]] = {
         "webhook_events_received_at_idx": (Way(""), event_filter({"type": "rare.type"}), {"type": "rare.type"}),
         "webhook_events_flag_idx": (Way("flag IS NOT NULL"), event_filter({"flag": "any"}), {}),
         "webhook_events_subject_idx": (

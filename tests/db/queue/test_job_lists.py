@@ -295,6 +295,10 @@ def test_counts_of_queues_read_no_finished_job_and_no_more_than_their_bounds(
         for statement in (queue_views.READY, queue_views.DEFERRED, queue_views.RUNNING, queue_views.FAILED):
             found = plan(tx.job_lists, statement, {}, tx.driver)
             assert "Seq Scan on job" not in found, found
+        # A backlog is counted without its rows.
+        for index in ("ready", "deferred"):
+            statement = {"ready": queue_views.READY, "deferred": queue_views.DEFERRED}[index]
+            assert f"Index Only Scan using job_queue_{index}_idx" in plan(tx.job_lists, statement, {}, tx.driver)
         counts = tx.queue_views.counts()
     jobs = [row for row in every(app) if row["queue"] == "llm"]
     due = [row for row in jobs if row["status"] == "pending" and row["due"]]
