@@ -41,6 +41,9 @@ FINISHED = ("completed", "failed", "cancelled")
 ATTEMPTS = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
 
 JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
+Unmasked = Annotated[
+    bool, typer.Option("--unmasked", help="Payload and results as they stand: names, texts and secrets, too.")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")]
 
 
@@ -91,7 +94,7 @@ def _print_enqueued(current: App, job_id: UUID, *, wait: bool, as_json: bool) ->
         print_json({"id": job_id}) if as_json else console().print(str(job_id))
         return
     pause = 0.02
-    while (row := jobs.find(current, job_id))["status"] not in FINISHED:
+    while (row := jobs.shown(current, job_id))["status"] not in FINISHED:
         interruptible_sleep(pause)
         pause = min(pause * 1.5, 1.0)
     show_one(row, as_json=as_json, simplified=without_ordinary)
@@ -114,6 +117,7 @@ def list_jobs(
     ] = False,
     after: Annotated[str | None, typer.Option(metavar="PLACE", help="Go on from where a list ended.")] = None,
     limit: Limit = 50,
+    unmasked: Unmasked = False,
     as_json: AsJson = False,
 ) -> None:
     """List the newest jobs first.
@@ -137,7 +141,7 @@ def list_jobs(
     except SenselessFilter as error:
         raise typer.BadParameter(str(error)) from None
     with session() as current:
-        found = job_list(current, wanted, limit=limit, whole=as_json)
+        found = job_list(current, wanted, limit=limit, whole=as_json, unmasked=unmasked)
     if not found.rows and found.further is None:  # another program may have named the queue
         one_of(QUEUES, queue, "--queue", "queue")
     show(found.rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
@@ -197,10 +201,13 @@ def _print_events(events: Iterable[JobEvent], as_json: bool) -> None:
 
 
 @app.command("show")
-def show_job(job_id: JobId, as_json: AsJson = False) -> None:
-    """Show one job, its failed attempts, and what came of it."""
+def show_job(job_id: JobId, unmasked: Unmasked = False, as_json: AsJson = False) -> None:
+    """Show one job, its failed attempts, and what came of it.
+
+    Of its payload and results, only ids, states, times and numbers are shown; all else by its kind and length.
+    """
     with session() as current:
-        row = jobs.find(current, job_id, attempts=True)
+        row = jobs.shown(current, job_id, attempts=True, unmasked=unmasked)
         found = lineages.of_job(current, job_id)
     if as_json:
         print_json(row | {"lineage": asdict(found)})

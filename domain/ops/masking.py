@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from domain.text.redaction import holds_secret, without_secrets
 from domain.text.visible import visible, visible_json
 
 DEEPEST: Final = 12
@@ -92,8 +93,7 @@ def masked_text(text: str | None) -> str | None:
     """Return a sentence of ours that may quote others, without e-mail addresses and secrets."""
     if text is None:
         return None
-    without = _SECRET.sub(lambda found: f"‹secret of {len(found[0])}›", text)
-    return _ADDRESS.sub(lambda found: masked_email(found[0]) or "", without)
+    return _ADDRESS.sub(lambda found: masked_email(found[0]) or "", without_secrets(text))
 
 
 def paths(text: str) -> Place:
@@ -166,11 +166,6 @@ class _Walk:
 _WORD = re.compile(r"[A-Za-z0-9_.:/+-]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}")
 _ADDRESS = re.compile(r"[^\s@<>\"'(),:;=\[\]{}]{1,64}@[^\s@<>\"'(),:;=\[\]{}]{1,255}")
-_SECRET = re.compile(
-    r"(?:\b(?:sk|rk|pk|whsec|ops|vk|ghp|gho|xox[a-z]|AKIA|AIza|ya29|EAA|Bearer|Basic)[_\-. ]?(?=[A-Za-z0-9_\-+/=.]{16})"
-    r"|\beyJ(?=[A-Za-z0-9_-]{16}))[A-Za-z0-9_\-+/=.]{16,4000}"
-)
-"""Keys of the services that are used here, tokens of sessions, and what stands behind `Bearer`."""
 
 
 def _is_plain(value: Any, place: Place) -> bool:
@@ -178,7 +173,7 @@ def _is_plain(value: Any, place: Place) -> bool:
         case str() if place.as_uuid:
             return _is_uuid(value)
         case str():
-            return _WORD.fullmatch(value) is not None and _SECRET.search(value) is None
+            return _WORD.fullmatch(value) is not None and not holds_secret(value)
         case int() if not isinstance(value, bool):
             return abs(value) < LARGEST
         case bool() | float() | Decimal():

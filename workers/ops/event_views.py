@@ -15,6 +15,7 @@ from domain.ops.masking import masked_event, masked_text
 from workers.app import App
 from workers.ops import events
 from workers.ops.lineage import Lineage, lineage
+from workers.ops.reveals import note_reveal
 
 PAGE = 50
 Row = dict[str, Any]
@@ -87,6 +88,8 @@ def event_report(app: App, name: str, *, unmasked: bool = False) -> EventReport:
     """
     with app.db.transaction(SYSTEM) as tx:
         row = events.find(tx, name)
+        if unmasked:
+            note_reveal(f"event:{row['id']}")
         body, payload = row.pop("body"), row.pop("payload")
         job = _job(tx, row["job_id"])
         tenant_id = tx.event_views.tenant_of(row["source"], row["subject"])

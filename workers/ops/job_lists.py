@@ -9,6 +9,8 @@ from db.queue.job_lists import TEXT_FIELDS, Found
 from db.transaction import SYSTEM
 from domain.queue.job_filters import JobFilter, uuid_of
 from workers.app import App
+from workers.ops.job_reports import masked_job
+from workers.ops.reveals import note_reveal
 
 PAGE = 50
 
@@ -29,8 +31,8 @@ class JobList:
     notes: list[str]
 
 
-def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = False) -> JobList:
-    """Return the jobs that fit, up to `limit`; `whole`: with payload and result."""
+def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = False, unmasked: bool = False) -> JobList:
+    """Return the jobs that fit, up to `limit`; `whole`: with payload and result, masked unless asked for otherwise."""
     named = None if wanted.text is None else uuid_of(wanted.text)
     with app.db.transaction(SYSTEM) as tx:
         tx.explain.use_one_snapshot()
@@ -40,7 +42,10 @@ def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = Fa
             asked = replace(asked, text=None)
         found = tx.job_lists.page(asked, limit=limit, ids=None if named is None else [named], whole=whole)
     further = None if found.further is None else replace(wanted, after=found.further)
-    return JobList(now, wanted, found.rows, further, found.looked_at, _notes(wanted, found, named))
+    if unmasked:
+        note_reveal("jobs")
+    rows = found.rows if unmasked else [masked_job(row) for row in found.rows]
+    return JobList(now, wanted, rows, further, found.looked_at, _notes(wanted, found, named))
 
 
 def _moment(time: datetime | timedelta | None, now: datetime) -> datetime | None:

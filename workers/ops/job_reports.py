@@ -102,6 +102,18 @@ def job_report(app: App, job_id: UUID) -> JobReport:
     )
 
 
+def masked_job(row: Row) -> dict[str, Any]:
+    """Return a row of the queue or of the archive with what may be shown of its payload, its result and its steps."""
+    masked = dict(row)
+    if "payload" in row:
+        masked["payload"] = masked_payload(row["job_type"], row["payload"])
+    if row.get("result") is not None:
+        masked["result"] = masked_result(row["job_type"], row["result"])
+    if row.get("steps"):
+        masked["steps"] = [each | {"result": masked_result(row["job_type"], each["result"])} for each in row["steps"]]
+    return masked
+
+
 def cause_link(cause: str | None) -> Link | None:
     """Read a cause, which other programs may write too: what is not understood is shown as it is."""
     if cause is None:

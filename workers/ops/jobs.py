@@ -12,6 +12,8 @@ from workers.app import App
 from workers.engine.job import JobType
 from workers.engine.outcomes import cancel as cancel_job
 from workers.ops.explain import find_job, overtaken
+from workers.ops.job_reports import masked_job
+from workers.ops.reveals import note_reveal
 
 Row = dict[str, Any]
 
@@ -40,8 +42,19 @@ def enqueue(app: App, job_type: JobType[Any], arguments: Mapping[str, Any], **op
         return job_type.with_options(**options).enqueue_payload(tx, arguments)
 
 
-def find(app: App, job_id: UUID, *, attempts: bool = False) -> Row:
-    """Return a job of the queue or of the archive; with its `attempts` that did not complete as `attempt_history`.
+def find(app: App, job_id: UUID) -> Row:
+    """Return the row of a job of the queue or of the archive, as it stands.
+
+    Raises:
+        UnknownJob: there is none.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        return find_job(tx, job_id)
+
+
+def shown(app: App, job_id: UUID, *, attempts: bool = False, unmasked: bool = False) -> Row:
+    """Return a job as people see it: with payload and results masked unless they are asked for as they stand; with its
+    `attempts` that did not complete as `attempt_history`.
 
     Raises:
         UnknownJob: there is none.
@@ -50,7 +63,9 @@ def find(app: App, job_id: UUID, *, attempts: bool = False) -> Row:
         row = find_job(tx, job_id)
         if attempts:
             row["attempt_history"] = row.pop("attempt_history", None) or tx.jobs.attempts(job_id)
-        return row
+    if unmasked:
+        note_reveal(f"job:{job_id}")
+    return row if unmasked else masked_job(row)
 
 
 def retry(app: App, job_ids: Iterable[UUID]) -> dict[UUID, Change]:

@@ -10,11 +10,15 @@ from typing import Any, TextIO
 import structlog
 from structlog.dev import ConsoleRenderer
 
+from domain.text.redaction import without_secrets
 from domain.text.visible import visible, visible_json
 from workers.runtime import work
 from workers.runtime.error_text import text_of, traceback_of
 from workers.runtime.lines import WholeLines
 from workers.runtime.terminal import coloured
+
+SHORTEST_SECRET = 12
+"""A text of fewer characters holds none."""
 
 
 def add_work(logger: Any, method: str, fields: Any) -> Any:
@@ -29,6 +33,21 @@ def add_work(logger: Any, method: str, fields: Any) -> Any:
             fields.setdefault(name, str(value))
     if now.traceparent is not None and (trace_id := work.trace_id(now.traceparent)) is not None:
         fields["trace_id"] = trace_id
+    return fields
+
+
+def mask_secrets(logger: Any, method: str, fields: Any) -> Any:
+    """Mask what looks like a secret in what a line says: a reason quotes what others wrote. (What `add_work` and the
+    like add is ours, and is not searched: most lines have nothing else.)"""
+    for name, value in fields.items():
+        if isinstance(value, str) and name != "event" and len(value) >= SHORTEST_SECRET:
+            fields[name] = without_secrets(value)
+    return fields
+
+
+def mask_secrets_of_libraries(logger: Any, method: str, fields: Any) -> Any:
+    """Do the same with a line of a library, which says it all in one text."""
+    fields["event"] = without_secrets(str(fields["event"]))
     return fields
 
 
@@ -144,7 +163,7 @@ def configure(
     # Our own lines go straight to the stream: by way of the standard library each would cost four times as much, which
     # is a third of what accepting a webhook costs.
     structlog.configure(
-        processors=[seldom, reported, *shared, *last],
+        processors=[seldom, reported, mask_secrets, *shared, *last],
         logger_factory=lambda *_: structlog.WriteLogger(whole),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=False,
@@ -152,7 +171,7 @@ def configure(
     handler = logging.StreamHandler(whole)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[mask_secrets_of_libraries, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )

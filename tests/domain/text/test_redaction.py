@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.text.redaction import LONGEST, without_addresses, without_values
+from domain.text.redaction import LONGEST, without_addresses, without_secrets, without_values
 
 REDACTED = {
     "invalid literal for int() with base 10: 'ada@x.org'": "invalid literal for int() with base 10: '…'",
@@ -42,8 +42,34 @@ def test_texts_of_ours_lose_their_addresses_only() -> None:
     assert redacted == "unknown price 'price_1' of …; see https://example.com/docs"
 
 
-@pytest.mark.parametrize("piece", ["a", "@", "a@", "'", "\\", ":", "1:", "+1 ", "a.b://", "1.", "\0"])
+@pytest.mark.parametrize("piece", ["token=", "sk_", "Bearer ", "://a"])
+def test_no_secret_takes_long(piece: str) -> None:
+    began = time.process_time()
+    assert len(without_secrets(piece * 1_000_000)) < LONGEST + 100
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("piece", ["a", "@", "a@", "'", "\\", ":", "1:", "+1 ", "a.b://", "1.", "\0", "&key="])
 def test_no_text_takes_long(piece: str) -> None:
     began = time.process_time()
     assert len(without_values(piece * 1_000_000)) < LONGEST + 100
     assert time.process_time() - began < 5
+
+
+SECRETS = {
+    "it was sent Authorization: Bearer ab12cd and answered 401": "it was sent Authorization: … and answered 401",
+    "redis://:hush@cache:6379 refuses": "redis://cache:6379 refuses",
+    "GET /v1/things?code=abcdef1&x=1": "GET /v1/things?code=…&x=1",
+    "client_secret=abcdefgh12345&grant": "client_secret=…&grant",
+    '{"access_token": "abcdefabcdef1"}': '{"access_token": "…"}',
+    "viral_0123456789abcdef0123456789abcdef is unknown": "… is unknown",
+    "token: invalid_grant": "token: invalid_grant",
+    "skateboarding_tricks_2024 by viral-dashboard-workers/0.1.0": (
+        "skateboarding_tricks_2024 by viral-dashboard-workers/0.1.0"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_secrets_are_masked_by_form_name_or_place(text: str) -> None:
+    assert without_secrets(text) == SECRETS[text]
