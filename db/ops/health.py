@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg.rows import class_row
 from sqlalchemy import Date, DateTime, Table
@@ -10,7 +11,7 @@ from db.identity.people import answering, only_banned
 from db.migrate.revisions import Schema, compatible_releases
 from db.postgres.connection import AppConnection
 from db.postgres.values import DEEPEST
-from db.schema.base import EARLIEST, LATEST
+from db.schema.base import EARLIEST, LATEST, metadata
 from db.schema.identity import users
 from db.schema.queue import job_queue, schedule_fires
 from db.schema.tenants import CONSUMPTION, tenants
@@ -25,7 +26,7 @@ WITH busy AS (
     SELECT ordering_key, tenant_id FROM job_queue
     WHERE status IN ('completed', 'failed', 'cancelled') AND completed_at > now() - interval '1 minute'
 )
-SELECT count(*) FROM job_queue j
+SELECT FROM job_queue j
 WHERE status = 'pending' AND wake_at IS NULL AND scheduled_for < now() - interval '1 minute'
 AND EXISTS (
     SELECT FROM workers w WHERE w.lease_until > now() AND NOT w.draining AND j.queue = ANY(w.queues)
@@ -46,41 +47,64 @@ AND (j.ordering_key IS NULL OR NOT EXISTS (
 FOR_TENANTS = ("MediaUnusable", "ScriptUnusable", "ClipNotMade")
 """Errors that fail a video's job, and that its video tells the tenant, who alone can do something about them."""
 
-# Each name is true of a sound system; the query counts the rows that contradict it.
+MOST = 10_000
+"""So many rows are counted that contradict an invariant."""
+
+NEWEST_EVENTS = 200_000
+"""So many of the newest events are looked at: only a look tells those that wait for their job from the others."""
+
+# Each name is true of a sound system; the query finds the rows that contradict it, along an index.
 INVARIANTS = {
     "running jobs belong to a live worker": """
-        SELECT count(*) FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
+        SELECT FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
+    # The scheduler takes it away half a minute after its deadline.
+    "no running job is long past its deadline": """
+        SELECT FROM job_queue WHERE status = 'running' AND deadline_at < now() - interval '2 minutes'""",
     "a ready job is begun within a minute": READY_TOO_LONG,
     "deferred jobs are woken within a minute": """
-        SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at < now() - interval '1 minute'""",
+        SELECT FROM job_queue WHERE status = 'pending' AND wake_at < now() - interval '1 minute'""",
     "no job waits for a person": f"""
-        SELECT count(*) FROM job_queue j WHERE status = 'failed' AND NOT (job_type LIKE 'videos.%' AND coalesce((
+        SELECT FROM job_queue j WHERE status = 'failed' AND completed_at IS NOT NULL
+        AND NOT (job_type LIKE 'videos.%' AND coalesce((
             SELECT error_class IN {FOR_TENANTS} FROM job_attempts a WHERE a.job_id = j.id ORDER BY a.id DESC LIMIT 1
         ), false))""",
-    "no clip is in doubt": "SELECT count(*) FROM provider_jobs WHERE state = 'unconfirmed'",
-    "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
+    "no clip is in doubt": "SELECT FROM provider_jobs WHERE state = 'unconfirmed'",
+    # Its job looks for it at `look_after`; without a job nobody does.
+    "a post that is being submitted has a job": """
+        SELECT FROM social_posts p WHERE look_after < now() - interval '15 minutes' AND status = 'submitting'
+        AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = p.job_id AND j.status IN ('pending', 'running'))""",
+    "no event is parked": "SELECT FROM webhook_events WHERE status LIKE 'parked:%'",
     "no event of the last 30 days is flagged": """
-        SELECT count(*) FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",
+        SELECT FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",
     # It looks back for as long as an ended job is surely kept.
-    "a stored event has its job": """
-        SELECT count(*) FROM webhook_events e WHERE status = 'received'
-        AND received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
+    "a stored event has its job": f"""
+        SELECT FROM (
+            SELECT status, job_id FROM webhook_events
+            WHERE received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
+            ORDER BY received_at DESC LIMIT {NEWEST_EVENTS}
+        ) AS e WHERE status = 'received'
         AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)
         AND NOT EXISTS (SELECT FROM job_archive a WHERE a.id = e.job_id)""",
     "what a tenant has used is what the ledger says": f"""
-        SELECT count(*) FROM tenants t WHERE used_quota <> greatest(0, (
+        SELECT FROM tenants t WHERE used_quota <> greatest(0, (
             SELECT coalesce(sum(amount), 0) FROM quota_ledger l
             WHERE l.tenant_id = t.id AND l.taken_at >= greatest(t.quota_period_start, t.quota_restarted_at)
             AND l.{CONSUMPTION}
         ))""",
+    "held quota is of a job that lives": """
+        SELECT FROM tenants t CROSS JOIN LATERAL (
+            SELECT FROM quota_holds h WHERE h.tenant_id = t.id AND h.status = 'held'
+            AND h.created_at < now() - interval '5 minutes'
+            AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = h.job_id AND j.status IN ('pending', 'running'))
+        ) AS held""",
     "a paying tenant has a person": f"""
-        SELECT count(*) FROM tenants WHERE subscription_tier <> 'FREE' AND NOT EXISTS ({answering("tenants.id")})""",
-    "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
+        SELECT FROM tenants WHERE subscription_tier <> 'FREE' AND NOT EXISTS ({answering("tenants.id")})""",
+    "quota periods end after they begin": "SELECT FROM tenants WHERE quota_period_start >= quota_reset_at",
     "somebody who is not banned answers for every tenant that pays": f"""
-        SELECT count(*) FROM tenants t WHERE subscription_tier <> 'FREE' AND {only_banned("t.id")}""",
+        SELECT FROM tenants t WHERE subscription_tier <> 'FREE' AND {only_banned("t.id")}""",
     "due quotas are reset within two hours": f"""
-        SELECT count(*) FROM tenants WHERE {is_due("now() - interval '2 hours'")}""",
+        SELECT FROM tenants WHERE {is_due("now() - interval '2 hours'")}""",
 }
 
 SHOWN = 5
@@ -154,6 +178,20 @@ SELECT least(
 """
 
 
+# Partitions are reached through their parent, whose rules hold then.
+UNPROTECTED = """
+SELECT relname FROM pg_class c
+WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('tenants')) AND relname = ANY(%s)
+AND NOT (relrowsecurity AND relforcerowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid))
+ORDER BY relname
+"""
+
+
+def violating(invariant: str) -> str:
+    """Write the query that counts the rows which contradict an invariant, up to one more than `MOST`."""
+    return f"SELECT count(*) FROM ({INVARIANTS[invariant]} LIMIT {MOST + 1}) AS violating"
+
+
 @dataclass(frozen=True)
 class Connections:
     """The number of connections that the server allows us, and the number that it has now, whoever holds them."""
@@ -218,8 +256,17 @@ class Health:
         return dict(self._driver.execute(query).fetchall())
 
     def violations(self, invariant: str) -> int:
-        """Count the rows that contradict one of `INVARIANTS`."""
-        return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
+        """Count the rows that contradict one of `INVARIANTS`; MOST + 1 stands for more than `MOST`."""
+        return int(self._driver.execute(violating(invariant).encode()).fetchall()[0][0])
+
+    def unprotected_tables(self) -> list[str]:
+        """Name our tables on which row-level security is off, is not forced, or has no rule."""
+        return [name for (name,) in self._driver.execute(UNPROTECTED, (sorted(metadata.tables),))]
+
+    def clock(self) -> datetime:
+        """Return the database's time at this moment, not that of the transaction."""
+        moment: datetime = self._driver.execute("SELECT clock_timestamp()").fetchall()[0][0]
+        return moment
 
     def unknown_types(self, known_types: Sequence[str]) -> dict[str, int]:
         """Count jobs that have waited for an hour and have none of the `known_types`, by type, for a few types."""

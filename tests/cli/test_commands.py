@@ -478,6 +478,22 @@ def test_the_doctor_sums_up_the_connections(viral: Shell, database: str, owner_u
     assert text.endswith("lower WORKER_PROCESSES or DB_POOL_SIZE")
 
 
+def test_the_doctor_is_a_gate(viral: Shell, database_url: str) -> None:
+    """0: nothing is broken; 1: something is, or with --strict wants attention; 2: the command makes no sense."""
+    assert viral("doctor").code == 0, "no worker runs, which is a warning"
+    assert viral("doctor", "--strict").code == 1
+    assert viral("doctor", "--sternly").code == 2
+    result = viral("doctor", DATABASE_URL=NOWHERE)
+    assert result.code == 1
+    assert result.lines[-1].startswith("skip  ")
+    assert result.lines[-1].endswith(" checks: not looked at, since the check 'postgres' fails")
+    result = viral("doctor", "--json", WORKER_THREADS="many")
+    assert (result.code, result.err) == (1, "")
+    [told] = json.loads(result.out)
+    assert (told["check"], told["state"]) == ("settings", "fail")
+    assert told["says"].startswith("WORKER_THREADS: ")
+
+
 def test_the_doctor_says_what_has_no_effect_in_the_url(viral: Shell, database_url: str) -> None:
     result = viral.done("doctor", "--json", DATABASE_URL=f"{database_url}?schema=public&statement_cache_size=0")
     assert finding(result, "DATABASE_URL") == (
@@ -564,7 +580,7 @@ def test_a_role_without_rights_is_explanation_in_one_line(
     assert "Traceback" not in err
     findings = {each["check"]: each for each in json.loads(viral("doctor", "--json").out)}
     assert "GRANT" in findings["role"]["says"]
-    assert "schema" not in findings, "what follows from the missing rights is not told again"
+    assert findings["schema"]["state"] == "skipped", "what follows from the missing rights is not told again"
 
 
 def test_migrate_fails_where_the_processes_would_refuse_to_work(viral: Shell, unbound_url: str) -> None:

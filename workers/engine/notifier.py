@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
 from uuid import UUID
@@ -219,6 +220,11 @@ class Notifier:
     def probe(self) -> None:
         """Write something: a server that only reads answers a PING as if all were well."""
         self._client.set(PROBE_KEY, "1", ex=PROBE_SECONDS)
+
+    def clock(self) -> datetime:
+        """Return the time of Redis at this moment."""
+        seconds, microseconds = self._client.time()
+        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
 
     def server_info(self) -> Mapping[str, Any]:
         """Return what Redis reports of itself (INFO)."""
