@@ -61,7 +61,7 @@ WHAT_TO_DO: dict[type[ViralError], str] = {
     errors.MalformedEvent: "Nothing, if it was not Stripe or Clerk; else keep the body and report it.",
     errors.NotAuthenticated: "By its code, below; `viral dev verify-token` judges a session token.",
     errors.NotAllowed: "By its code, below: a scope that the key lacks, or a person that is banned.",
-    errors.AccountPending: "Try again after `Retry-After`. If it stays, Clerk's webhooks do not come: `viral events list`.",
+    errors.AccountPending: "Try again after `Retry-After`. If it stays, does Clerk's webhook come? `viral events list`",
     errors.Conflict: "By its code, below; look at the present state first.",
     errors.ProviderRefused: "The log says why (`api.provider_refused`): often a key of another account.",
     errors.CheckoutInvalid: "Name a plan that is for sale (STRIPE_…_PRICE_ID) and a page of CLERK_AUTHORIZED_PARTIES.",
