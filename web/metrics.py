@@ -8,7 +8,7 @@ repeated, and `viral_metrics_age_seconds` says how old they are.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, product
 from typing import Final
@@ -58,7 +58,7 @@ class MetricsEndpoint:
         write_postgres: Callable[[], str],
         write_redis: Callable[[], object],
         *,
-        may_look: Callable[[Request], Response | None],
+        may_look: Callable[[Request], Awaitable[Response | None]],
         calendar: Sequence[Timetable] = (),
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,7 +84,7 @@ class MetricsEndpoint:
     async def _answer(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return error_response(405, "Method Not Allowed", "METHOD_NOT_ALLOWED", headers={"Allow": "GET"})
-        if (refused := await asyncio.to_thread(self._may_look, request)) is not None:
+        if (refused := await self._may_look(request)) is not None:
             return refused
         if self._stopwatch() - self._looked_at > FRESH_FOR:
             if self._task is None or self._task.done():

@@ -1,5 +1,6 @@
 """Tokens and sessions of operators. Of both only hashes are stored; what is compared with is the database's clock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,13 +37,19 @@ DELETE FROM operator_sessions WHERE session_hash IN (
     SELECT session_hash FROM operator_sessions WHERE expires_at < now() LIMIT 100 FOR UPDATE SKIP LOCKED
 )
 """
-SESSION = """
+SESSIONS = """
 SELECT s.session_hash, s.token_id, t.name, t.role, now() - s.seen_at AS idle
 FROM operator_sessions s LEFT JOIN operator_tokens t ON t.id = s.token_id
 WHERE s.expires_at > now() AND t.revoked_at IS NULL
-AND (s.session_hash = %(hash)s AND s.token_id IS NOT NULL OR s.session_hash = %(ops_hash)s AND s.token_id IS NULL)
+AND (s.session_hash = ANY(%(hashes)s) AND s.token_id IS NOT NULL
+     OR s.session_hash = ANY(%(ops_hashes)s) AND s.token_id IS NULL)
 """
-TOUCH = "UPDATE operator_sessions SET seen_at = now() WHERE session_hash = %(hash)s AND seen_at < now() - %(every)s"
+TOUCH = """
+UPDATE operator_sessions SET seen_at = now() WHERE session_hash IN (
+    SELECT session_hash FROM operator_sessions WHERE session_hash = ANY(%(hashes)s) AND seen_at < now() - %(every)s
+    ORDER BY session_hash FOR UPDATE
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +112,14 @@ class Operators:
         self._driver.execute(SWEEP)
         self._driver.execute(BEGIN, {"hash": session_hash, "token_id": token_id, "lasts": lasts})
 
-    def session(self, session_hash: bytes, ops_hash: bytes | None) -> LiveSession | None:
-        """Find a session: `session_hash` as one of a named token, `ops_hash` as one of OPS_TOKEN, None without it."""
+    def sessions(self, hashes: Sequence[bytes], ops_hashes: Sequence[bytes]) -> list[LiveSession]:
+        """Find sessions: those of `hashes` that a named token began, those of `ops_hashes` that OPS_TOKEN did."""
         cursor = self._driver.cursor(row_factory=class_row(LiveSession))
-        return cursor.execute(SESSION, {"hash": session_hash, "ops_hash": ops_hash}).fetchone()
+        return cursor.execute(SESSIONS, {"hashes": [*hashes], "ops_hashes": [*ops_hashes]}).fetchall()
 
-    def touch(self, session_hash: bytes, *, noted_every: timedelta) -> None:
-        self._driver.execute(TOUCH, {"hash": session_hash, "every": noted_every})
+    def touch(self, hashes: Sequence[bytes], *, noted_every: timedelta) -> None:
+        """Write down that sessions are used, of those of which it was written down longer ago."""
+        self._driver.execute(TOUCH, {"hashes": [*hashes], "every": noted_every})
 
     def end_session(self, session_hash: bytes) -> None:
         self._driver.execute("DELETE FROM operator_sessions WHERE session_hash = %s", (session_hash,))

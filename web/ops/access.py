@@ -4,15 +4,13 @@ A browser exchanges a token for a session at `/ops/login`; a program sends it as
 below `/ops` passes `Guard`, which admits, signs in and out, and gives every response its headers.
 """
 
-import asyncio
 import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -42,17 +40,20 @@ from domain.ops.operators import (
     token_hash,
 )
 from web.ops.attempts import Attempts
+from web.ops.threads import Crowded, NoAnswer, Threads
 from web.server.body import Body, BodyTooLarge, Disconnected
 from web.server.clients import is_direct, is_loopback, network_of
 from web.server.headers import is_https
 from workers.app import App
 from workers.ops.operators import (
     NOTED_EVERY,
+    AskedSession,
+    asked_session,
     begin_session,
     end_session,
     new_session,
-    operator_by_session,
     operator_by_token,
+    operators_by_session,
     tokens_were_made,
 )
 
@@ -158,6 +159,9 @@ class Seen:
     at: float
     looked_up_at: float
     noted_at: float = float("-inf")
+    used_at: float = float("-inf")
+    session: AskedSession | None = field(default=None, repr=False)
+    """What it is looked up by, if it is a session that Postgres has."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,6 @@ class OpsAccess:
         self._app = app
         self._fresh_for = fresh_for
         self._monotonic = monotonic
-        self._patience = patience
         self._attempts = Attempts(monotonic)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
@@ -198,8 +201,9 @@ class OpsAccess:
         self._good_networks: OrderedDict[str, None] = OrderedDict()
         self._tokens_were_made = False
         self._none_made_at = float("-inf")
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ops-access")
-        self._asking = 0
+        self._looking = threading.Lock()
+        self._failed_at = float("-inf")
+        self._threads = Threads("ops-access", threads=THREADS, most=MOST_ASKING, patience=patience)
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """Have a thread do it: one of our own, so that others wait for nobody whom strangers keep busy.
@@ -207,25 +211,36 @@ class OpsAccess:
         Raises:
             Refused: 503: too many ask at once, or nothing comes of it. And what `work` raises.
         """
-        if self._asking >= MOST_ASKING:
-            raise Refused(503, "too many ask at once; try again in a moment", wait=1)
-        self._asking += 1
         try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
-        except TimeoutError:
-            raise Refused(503, f"nobody can be looked up: Postgres has not answered for {self._patience:g} s") from None
-        finally:
-            self._asking -= 1
+            return await self._threads.run(work, *arguments)
+        except Crowded:
+            raise Refused(503, "too many ask at once; try again in a moment", wait=1) from None
+        except NoAnswer:
+            says = f"nobody can be looked up: Postgres has not answered for {self._threads.patience:g} s"
+            raise Refused(503, says) from None
 
-    def may_look(self, request: Request) -> Response | None:
+    async def may_look(self, request: Request) -> Response | None:
         """Return None if the request may see what operators see, else the response that says why not. For programs:
         it is plain text and leads to no page."""
         try:
-            self.admit(request)
+            await self.admitted(request)
         except Refused as refused:
             return PlainTextResponse(f"{refused.says}\n", refused.status, {**HEADERS, **refused.headers})
         return None
+
+    async def admitted(self, request: Request) -> SignedIn:
+        """Return who asks; no thread is needed for who was looked up lately. Raises what `admit` does."""
+        session = session_of(request)
+        if session is not None and _bearer(request) is None and request.method in ("GET", "HEAD"):
+            check_site(request, self._public_origin)
+            if (seen := self._fresh(token_hash(session), use=_is_use(request))) is not None:
+                return SignedIn(seen.operator, form_token(session))
+        try:
+            return await self.run(self.admit, request)
+        except Refused as refused:
+            if refused.status != 503 or (known := self._known(request)) is None:
+                raise
+            return known
 
     def admit(self, request: Request) -> SignedIn:
         """Return who asks.
@@ -316,31 +331,85 @@ class OpsAccess:
 
     def _by_session(self, session: str, request: Request) -> SignedIn | None:
         key = token_hash(session)
-        seen = self._remembered(key)
-        now = self._monotonic()
-        if seen is not None and now - seen.looked_up_at < self._fresh_for:
-            return SignedIn(seen.operator, form_token(session))
-        kept = self._kept.get(key)
-        # A page that another site leads to is shown, and is no use: else others could keep a session alive.
-        use = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-        try:
-            if kept is not None and now < kept.until:
-                operator = operator_by_token(self._app, kept.token, note=False)
-            else:
-                note = use and (seen is None or self._is_note_due(seen))
-                lately = seen is not None and now - seen.at < SESSION_IDLE.total_seconds()
-                operator = operator_by_session(self._app, session, note=note, used_lately=lately)
-        except Unavailable as error:
-            why = _why(error)
-            if seen is None or (trusted := self._trusted(seen)) is None:
-                raise Refused(503, f"your session cannot be looked up: {why}") from None
-            return SignedIn(trusted, form_token(session), checked=False)
-        if operator is None:
-            self._forget(key)
-            return None
-        if use:
-            self._note_admission(key, operator, network_of(_client(request)))
+        looks, use, began = request.method in ("GET", "HEAD"), _is_use(request), time.monotonic()
+        # Strangers wait for nobody, and nobody for them.
+        with self._looking if self._remembered(key) else nullcontext():
+            # Who waited here may have been looked up by the one before; who changes something is each time.
+            if looks and (seen := self._fresh(key, use=use)) is not None:
+                return SignedIn(seen.operator, form_token(session))
+            seen = self._remembered(key)
+            kept, asked = self._kept.get(key), None
+            try:
+                if seen is not None and self._failed_at > began:
+                    raise Unavailable("the look-up before got no answer")
+                if kept is not None and self._monotonic() < kept.until:
+                    operator = operator_by_token(self._app, kept.token, note=False)
+                else:
+                    asked = asked_session(self._app, session)
+                    operator = self._look_up_sessions(key, asked, use=use)
+            except Unavailable as error:
+                why, self._failed_at = _why(error), time.monotonic()
+                if seen is None or (trusted := self._trusted(seen)) is None:
+                    raise Refused(503, f"your session cannot be looked up: {why}") from None
+                return SignedIn(trusted, form_token(session), checked=False)
+            if operator is None:
+                self._forget(key)
+                return None
+            if use:
+                self._note_admission(key, operator, network_of(_client(request)), asked)
         return SignedIn(operator, form_token(session))
+
+    def _look_up_sessions(self, key: bytes, asked: AskedSession, *, use: bool) -> Operator | None:
+        """Look up a session, and with it all that have asked lately: so many open pages cost what one does."""
+        now = self._monotonic()
+        with self._lock:
+            mine = self._seen.get(key)
+            others = {
+                each: seen
+                for each, seen in self._seen.items()
+                if each != key and seen.session is not None and now - seen.used_at < 2 * self._fresh_for
+            }
+            used = [seen for seen in (*others.values(), mine if use else None) if seen is not None]
+            due = (use and mine is None) or any(now - seen.noted_at >= NOTED_EVERY.total_seconds() for seen in used)
+            if due:
+                for seen in used:
+                    seen.noted_at = now
+        lately = mine is not None and now - mine.at < SESSION_IDLE.total_seconds()
+        together = [replace(asked, note=use and due, used_lately=lately)]
+        together += [
+            replace(seen.session, note=due, used_lately=now - seen.at < SESSION_IDLE.total_seconds())
+            for seen in others.values()
+            if seen.session is not None
+        ]
+        found = operators_by_session(self._app, together)
+        with self._lock:
+            for each, seen in others.items():
+                operator = found.get(seen.session.hash) if seen.session is not None else None
+                if operator is None:
+                    self._seen.pop(each, None)
+                else:
+                    seen.operator, seen.at, seen.looked_up_at = operator, seen.used_at, now
+        return found.get(asked.hash)
+
+    def _fresh(self, key: bytes, *, use: bool) -> Seen | None:
+        """Return who was looked up so lately that they need not be again."""
+        with self._lock:
+            seen, now = self._seen.get(key), self._monotonic()
+            if seen is None or now - seen.looked_up_at >= self._fresh_for:
+                return None
+            seen.used_at = now if use else seen.used_at
+            return seen
+
+    def _known(self, request: Request) -> SignedIn | None:
+        """Return who asks by what this process remembers, while nothing comes of any look-up."""
+        check_site(request, self._public_origin)
+        credential, session = _bearer(request), session_of(request)
+        text = session if credential is None else credential
+        seen = None if text is None else self._remembered(token_hash(text))
+        if seen is None or (trusted := self._trusted(seen)) is None:
+            return None
+        proof = form_token(text) if credential is None and text is not None else ""
+        return SignedIn(trusted, proof, checked=False)
 
     def _is_open_to(self, request: Request) -> bool:
         """Return whether a request without any credential may look: one of a program on this machine, which no proxy
@@ -357,14 +426,15 @@ class OpsAccess:
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not is_local_host(hosts[0]):
             return False
-        if not self._tokens_were_made and self._monotonic() - self._none_made_at >= self._fresh_for:
-            try:
-                self._tokens_were_made = tokens_were_made(self._app)
-                self._none_made_at = self._monotonic()
-            except Unavailable as error:
-                why = _why(error)
-                if self._monotonic() - self._none_made_at > TRUSTED_WITHOUT_POSTGRES:
-                    raise Refused(503, f"whether a token is needed cannot be looked up: {why}") from None
+        with self._looking:
+            if not self._tokens_were_made and self._monotonic() - self._none_made_at >= self._fresh_for:
+                try:
+                    self._tokens_were_made = tokens_were_made(self._app)
+                    self._none_made_at = self._monotonic()
+                except Unavailable as error:
+                    why = _why(error)
+                    if self._monotonic() - self._none_made_at > TRUSTED_WITHOUT_POSTGRES:
+                        raise Refused(503, f"whether a token is needed cannot be looked up: {why}") from None
         return not self._tokens_were_made
 
     def _public_origin(self) -> str:
@@ -400,11 +470,13 @@ class OpsAccess:
             seen.noted_at = now
             return True
 
-    def _note_admission(self, key: bytes, operator: Operator, network: str) -> None:
+    def _note_admission(
+        self, key: bytes, operator: Operator, network: str, session: AskedSession | None = None
+    ) -> None:
         with self._lock:
             now = self._monotonic()
             before = self._seen.pop(key, None)
-            self._seen[key] = Seen(operator, now, now, before.noted_at if before else now)
+            self._seen[key] = Seen(operator, now, now, before.noted_at if before else now, now, session)
             self._good_networks[network] = None
             self._good_networks.move_to_end(network)
             for kept in (self._seen, self._good_networks):
@@ -477,7 +549,7 @@ class Guard(BaseRoute):
         else:
             if request.method not in ("GET", "HEAD"):
                 check_own_origin(request, self._access._public_origin)
-            request.state.signed_in = await self._access.run(self._access.admit, request)
+            request.state.signed_in = await self._access.admitted(request)
             await self._inside(scope, receive, send)
             return
         await response(scope, receive, send)
@@ -631,6 +703,11 @@ def _set_session(response: Response, request: Request, session: str) -> None:
 def _bearer(request: Request) -> str | None:
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     return credential.strip() if scheme.lower() == "bearer" else None
+
+
+def _is_use(request: Request) -> bool:
+    """Return whether this keeps a session alive: a page that another site leads to is shown, and does not."""
+    return request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
 
 def _client(request: Request) -> str:

@@ -28,11 +28,20 @@ class Answers:
 
     An answer is used again for `fresh_for` seconds since it was asked for; a refusal (an exception) only by those who
     wait for it. What is shown is shared, so nobody changes it.
+
+    `woken_at` says when open pages were told to look last: an answer that was asked for since then is used until they
+    are told again, since it takes a while until each of fifty has its page.
     """
 
-    def __init__(self, fresh_for: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fresh_for: float,
+        clock: Callable[[], float] = time.monotonic,
+        woken_at: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._fresh_for = fresh_for
         self._clock = clock
+        self._woken_at = woken_at
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ops")
         self._answers: dict[Hashable, _Answer] = {}
 
@@ -52,5 +61,8 @@ class Answers:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _is_fresh(self, answer: _Answer) -> bool:
-        failed = answer.shown.cancelled() or answer.shown.exception() is not None
-        return not failed and self._clock() - answer.asked_at < self._fresh_for
+        if answer.shown.cancelled() or answer.shown.exception() is not None:
+            return False
+        woken_at = self._woken_at()
+        is_of_this_look = woken_at is not None and answer.asked_at >= woken_at
+        return is_of_this_look or self._clock() - answer.asked_at < self._fresh_for

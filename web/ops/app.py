@@ -60,7 +60,8 @@ def ops_routes(
 ) -> list[BaseRoute]:
     """The routes of `/ops`, for whoever `access` admits. Pages follow what happens if there is `live`; an answer is
     shown to all who ask within `fresh_for` seconds. `calendar` is the scheduler's."""
-    environment, answers = templates(), Answers(fresh_for)
+    environment = templates()
+    answers = Answers(fresh_for, woken_at=lambda: live.woken_at if live else None)
     environment.globals["is_live"] = live is not None
     answer = partial(Answer, app, environment=environment, answers=answers, calendar=calendar, patience=patience)
     inside = Router(

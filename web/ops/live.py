@@ -39,6 +39,8 @@ class Live:
         self._ended = False
         self.open = 0
         """Streams."""
+        self.woken_at: float | None = None
+        """When pages were told to look last, by this process's clock; None while no stream is open."""
 
     async def answer(self, request: Request) -> Response:
         """Answer with a stream. A page that had one before is told to look at once: it has missed some."""
@@ -74,11 +76,15 @@ class Live:
         return not self._ended and time.monotonic() < until
 
     async def _wake(self) -> None:
-        while self.open:
-            await asyncio.sleep(self._every)
-            self._looks += 1
-            now, self._next = self._next, asyncio.Event()
-            now.set()
+        try:
+            while self.open:
+                await asyncio.sleep(self._every)
+                self._looks += 1
+                self.woken_at = time.monotonic()
+                now, self._next = self._next, asyncio.Event()
+                now.set()
+        finally:
+            self.woken_at = None
 
     def _event(self) -> bytes:
         return f"id: {self._looks}\nevent: look\ndata: {self._looks}\n\n".encode()

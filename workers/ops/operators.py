@@ -1,6 +1,6 @@
 """Who may see the operator's page: tokens, and the sessions that are begun with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,26 +120,49 @@ def begin_session(app: App, operator: Operator, session: str) -> None:
         tx.operators.begin_session(_hash(app, operator, session), operator.token_id, SESSION_LIFE)
 
 
-def operator_by_session(app: App, session: str, *, note: bool, used_lately: bool = False) -> Operator | None:
-    """Return whose session this is; None if it is nobody's, over or idle, or its token is revoked.
+@dataclass(frozen=True)
+class AskedSession:
+    """A session that is to be looked up, by its two hashes: as one of a named token, and as one of OPS_TOKEN (None
+    without it). `note`: write down that it is used, unless that was done a minute ago. `used_lately`: the caller knows
+    that it was, even if nobody could write it down."""
 
-    `note`: write down that it is used, unless that was done a minute ago. `used_lately`: the caller knows that it
-    was, even if nobody could write it down.
+    hash: bytes
+    ops_hash: bytes | None
+    note: bool = False
+    used_lately: bool = False
+
+
+def asked_session(app: App, session: str) -> AskedSession:
+    secret = ops_token(app)
+    return AskedSession(session_hash(session), None if secret is None else session_hash(session, secret))
+
+
+def operators_by_session(app: App, asked: Sequence[AskedSession]) -> dict[bytes, Operator]:
+    """Return whose sessions these are, by their `hash`; without those that are nobody's, over or idle, or whose token
+    is revoked. Many cost as much as one.
 
     Raises:
         Unavailable: Postgres does not answer.
     """
-    secret = ops_token(app)
-    ops_hash = None if secret is None else session_hash(session, secret)
+    by_hash = {each.hash: each for each in asked}
+    by_hash |= {each.ops_hash: each for each in asked if each.ops_hash is not None}
     with app.db.transaction(SYSTEM, timeout=PATIENCE) as tx:
-        found = tx.operators.session(session_hash(session), ops_hash)
-    if found is None or (found.idle > SESSION_IDLE and not used_lately):
-        return None
-    if note and found.idle >= NOTED_EVERY:
-        _note(app, "session", lambda tx: tx.operators.touch(found.session_hash, noted_every=NOTED_EVERY))
-    if found.name is None or found.role is None:
-        return BY_SETTING
-    return Operator(found.name, OperatorRole(found.role), found.token_id)
+        live = tx.operators.sessions([each.hash for each in asked], [each.ops_hash for each in asked if each.ops_hash])
+    found, used = {}, []
+    for each in live:
+        by = by_hash[each.session_hash]
+        if each.idle > SESSION_IDLE and not by.used_lately:
+            continue
+        if each.name is None or each.role is None:
+            found[by.hash] = BY_SETTING
+        else:
+            found[by.hash] = Operator(each.name, OperatorRole(each.role), each.token_id)
+        used += [each] if by.note else []
+    if any(each.idle >= NOTED_EVERY for each in used):
+        # The others too, if it is about time: so it is written down together the next time, too.
+        hashes = [each.session_hash for each in used]
+        _note(app, "session", lambda tx: tx.operators.touch(hashes, noted_every=NOTED_EVERY / 2))
+    return found
 
 
 def end_session(app: App, session: str) -> None:

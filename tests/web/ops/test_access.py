@@ -63,8 +63,8 @@ def asking(app: App, clock: Clock) -> Iterator[Asking]:
                 open_ones.callback(changed.close)
                 access = OpsAccess(changed, fresh_for=fresh_for, monotonic=clock)
 
-                def metrics(request: Request) -> Response:
-                    return access.may_look(request) or PlainTextResponse("viral_up 1")
+                async def metrics(request: Request) -> Response:
+                    return await access.may_look(request) or PlainTextResponse("viral_up 1")
 
                 inside = Starlette(routes=[*ops_routes(changed, access=access), Route("/metrics", metrics)])
                 made[key] = BehindProxies(inside, settings.trusted_proxies)
@@ -261,6 +261,24 @@ def test_who_was_looked_up_is_looked_up_again_only_later(app: App, asking: Askin
     assert client.get(PLACE).status_code == 200
     clock.now += 2
     assert client.get(PLACE).status_code == 401
+
+
+def test_sessions_that_ask_are_looked_up_together(app: App, asking: Asking, clock: Clock) -> None:
+    """So many open pages cost Postgres what one does; and what one look-up finds out of the others is not forgotten."""
+    tokens = {name: create_token(app, name, "look").text for name in ("ada", "bob", "cleo")}
+    clients = {name: asking(fresh_for=10) for name in tokens}
+    for name, client in clients.items():
+        sign_in(client, tokens[name])
+        assert client.get(PLACE).status_code == 200
+    clock.now += 11
+    revoke_token(app, "bob")
+    assert clients["ada"].get(PLACE).status_code == 200
+    revoke_token(app, "cleo")
+    assert clients["cleo"].get(PLACE).status_code == 200  # looked up with ada's, just before
+    assert clients["bob"].get(PLACE).status_code == 401
+    clock.now += 11
+    assert clients["cleo"].get(PLACE).status_code == 401
+    assert "ada (look)" in clients["ada"].get(PLACE).text
 
 
 @pytest.mark.parametrize("change", ["expires_at = now()", "seen_at = now() - interval '121 minutes'"])

@@ -1,13 +1,21 @@
 """Pages while Postgres neither answers nor ends the connection."""
 
+import time
+
+import psycopg
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from db.transaction import SYSTEM
-from web.ops.access import OpsAccess
+from tests.wait import until
+from web.ops.access import THREADS, OpsAccess
 from web.ops.app import ops_routes
 from workers.app import App
+from workers.ops.operators import create_token
 
 
 @pytest.mark.parametrize("table", ["workers", "operator_tokens"])
@@ -22,6 +30,38 @@ def test_a_page_does_not_wait_for_ever(app: App, table: str) -> None:
         assert refused.status_code == 503
         assert "Postgres has not answered for 0.3 s" in refused.text
         assert client.get("/ops/workers").status_code == 200
+
+
+def test_nobody_waits_for_look_ups_that_hang(app: App, owner_url: str) -> None:
+    """Whoever was admitted still is; all others are told at once when every thread hangs, `/metrics` too; and when
+    Postgres answers again, so do we."""
+    access = OpsAccess(app, patience=0.3)
+
+    async def metrics(request: Request) -> Response:
+        return await access.may_look(request) or PlainTextResponse("viral_up 1")
+
+    routes = [*ops_routes(app, access=access), Route("/metrics", metrics)]
+    token, wrong = create_token(app, "ada", "act").text, {"Authorization": "Bearer wrong"}
+    with TestClient(Starlette(routes=routes), base_url="https://ops.example", client=("203.0.113.5", 4711)) as client:
+        signed_in = client.post("/ops/login", data={"token": token}, headers={"Origin": "https://ops.example"})
+        assert signed_in.status_code == 200
+        cookie = f"__Host-viral_ops={client.cookies['__Host-viral_ops']}"
+        client.cookies.clear()
+        with psycopg.connect(owner_url) as owner:
+            owner.execute("LOCK TABLE operator_tokens IN ACCESS EXCLUSIVE MODE")
+            hung = [client.get("/metrics", headers=wrong) for _ in range(THREADS)]
+            assert {each.status_code for each in hung} == {503}
+            began = time.monotonic()
+            for _ in range(20):
+                assert client.get("/metrics", headers=wrong).status_code == 503
+            page = client.get("/ops/workers", headers={"Cookie": cookie})
+            assert time.monotonic() - began < 20 * 0.3
+            assert page.status_code == 200
+            assert "you are remembered" in page.text
+            assert "ada (look)" in page.text
+        right = {"Authorization": f"Bearer {token}"}
+        until(lambda: client.get("/metrics", headers=right).status_code == 200, "the threads to come back")
+        assert "ada (act)" in client.get("/ops/workers", headers={"Cookie": cookie}).text
 
 
 def test_a_page_leads_to_itself_whatever_its_path_has(ops: TestClient) -> None:

@@ -192,6 +192,22 @@ def test_an_answer_is_used_again_while_it_is_fresh_and_a_refusal_never() -> None
     assert asyncio.run(one_after_the_other()) == [1.0, 1.0, 3.1]
 
 
+def test_whoever_is_late_for_a_look_is_shown_what_the_others_were() -> None:
+    """Fifty pages take longer to write than an answer is fresh; it is used until all are told to look again."""
+    moments = [(5.0, None), (10.1, 10.0), (14.9, 10.0), (15.1, 15.0), (18.0, None)]
+    now: list[float] = [0.0]
+    woken_at: list[float | None] = [None]
+
+    async def each_in_turn() -> list[float]:
+        answers = Answers(fresh_for=2.0, clock=lambda: now[0], woken_at=lambda: woken_at[0])
+        found = []
+        for now[0], woken_at[0] in moments:
+            found.append((await answers.get("page", lambda: {"at": now[0]}))["at"])
+        return found
+
+    assert asyncio.run(each_in_turn()) == [5.0, 10.1, 10.1, 15.1, 18.0]
+
+
 def test_only_so_many_answers_are_kept() -> None:
     calls: list[int] = []
 
