@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from domain.errors import ViralError
 from web.ops.filters import filters
 from workers.app import App
+from workers.engine.queues import QUEUES
 from workers.ops.schedules import Timetable
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -61,4 +62,5 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= filters()
+    environment.globals |= {"declared_queues": frozenset(QUEUES), "live_states": ("pending", "running", "failed")}
     return environment

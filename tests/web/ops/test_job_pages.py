@@ -95,6 +95,16 @@ def test_a_queue_that_another_program_named_is_shown_with_its_odd_name(ops: Test
     is_harmless(shown(ops, f"/ops/queues/{quote(HOSTILE.replace('/', ''))}"))
 
 
+def test_a_job_that_has_ended_in_a_queue_that_nobody_knows_any_more_leads_to_a_page(ops: TestClient, app: App) -> None:
+    job_id = a_job(app, queue="theirs")
+    assert 'href="/ops/queues/theirs"' in shown(ops, f"/ops/jobs/{job_id}")
+    do(app, "UPDATE job_queue SET status = 'completed', completed_at = now()")
+    page = shown(ops, f"/ops/jobs/{job_id}")
+    assert "/ops/queues/theirs" not in page
+    assert str(job_id) in shown(ops, "/ops/jobs?queue=theirs")
+    assert 'href="/ops/jobs?queue=theirs"' in page
+
+
 def test_jobs_are_filtered_by_the_url_and_each_leads_to_its_page(ops: TestClient, app: App) -> None:
     ada = a_tenant(app)
     hers, other = a_job(app, tenant_id=ada, job_type="a"), a_job(app, job_type="b")
@@ -222,6 +232,9 @@ def test_nothing_unseen_is_in_what_a_page_says_or_offers_to_copy(ops: TestClient
         copied = re.findall(r'<p class="shell"[^>]*><code>([^<]*)', shown(ops, page))
         assert any("\\x15" in unescape(each) for each in copied), page
         assert not re.search("[\x00-\x1f\u202e]", "".join(copied)), page
+        fields = re.findall(r'<input id="filter-[^>]*>', shown(ops, page))
+        assert any("u202e" in each for each in fields), page
+        assert not re.search("[\x00-\x1f\u202e]", "".join(fields)), page
 
 
 def test_an_error_of_a_megabyte_is_shown_in_part(ops: TestClient, app: App) -> None:
