@@ -36,10 +36,15 @@ SELECT FROM (
 """
 TO_RECONNECT = "SELECT FROM social_accounts WHERE tenant_id = {tenant} AND status = 'needs_reconnect'"
 
+# Of each the few are found first of whom it can be true: to ask it of all tenants takes a look at each of them.
 HARM = {
-    "deserted": deserted("tenants.id"),
+    "deserted": f"""id = ANY(ARRAY(
+        SELECT id FROM tenants EXCEPT SELECT tenant_id FROM users WHERE deleted_at IS NULL AND NOT banned
+    )) AND {deserted("tenants.id")}""",
     "needs_reconnect": f"EXISTS ({TO_RECONNECT.format(tenant='tenants.id')})",
-    "failed_posts": f"EXISTS ({FAILED_POSTS.format(tenant='tenants.id')})",
+    "failed_posts": f"""id = ANY(ARRAY(
+        SELECT tenant_id FROM social_posts WHERE status = 'failed' AND updated_at >= now() - interval '30 days'
+    )) AND EXISTS ({FAILED_POSTS.format(tenant="tenants.id")})""",
 }
 
 # The page is decided before anything is asked of each of its tenants.

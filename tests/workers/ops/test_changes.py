@@ -1,7 +1,7 @@
 """What was changed is recorded once, by whoever comes first, and a restart of an old process is no deploy."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -9,6 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from db.migrate import upgrade as migrate
+from db.ops.changes import LIST, RAIL
 from db.security import seeing_all_tenants
 from db.transaction import SYSTEM
 from domain.ops.connections import Role
@@ -237,14 +238,31 @@ def test_rows_of_another_program_are_told_as_well_as_can_be(app: App, database_u
     assert note(app, "v1")
 
 
-def test_a_rail_is_read_by_the_index_of_times(database_url: str) -> None:
-    with psycopg.connect(seeing_all_tenants(database_url)) as connection:
+def test_changes_are_read_by_indexes_and_a_rail_has_the_newest(app: App, database_url: str) -> None:
+    with psycopg.connect(seeing_all_tenants(database_url), autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO changes (kind, subject, at) SELECT 'pause', 'llm', now() - n * interval '1 hour' "
-            "FROM generate_series(1, 20000) AS n"
+            "INSERT INTO changes (kind, subject, at) "
+            "SELECT CASE WHEN n % 4 = 0 THEN 'deploy' ELSE 'pause' END, 'llm', now() - n * interval '1 minute' "
+            "FROM generate_series(20000, 1, -1) AS n"
         )
         connection.execute("ANALYZE changes")
-        rows = connection.execute(
-            "EXPLAIN SELECT id FROM changes WHERE at >= now() - interval '1 day' AND at < now() ORDER BY at, id LIMIT 9"
-        )
-        assert "changes_at_idx" in str(rows.fetchall())
+    now = datetime.now(UTC)
+    span = {"since": now - timedelta(days=1), "until": now, "limit": 50}
+    whole = span | {"since": None, "until": None}
+    with app.db.transaction(SYSTEM) as tx:
+        for query, index, values in (
+            (RAIL, "changes_at_idx", span | {"kind": None}),
+            (RAIL, "changes_at_idx", span | {"kind": "deploy"}),
+            (LIST, "changes_pkey", whole | {"kinds": None, "before": None}),
+            (LIST, "changes_pkey", whole | {"kinds": ["deploy"], "before": 9000}),
+            (LIST, "changes_at_idx", span | {"kinds": ["deploy"], "before": 9000}),
+        ):
+            plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {query}".encode(), values))
+            assert index in plan, plan
+            assert "Seq Scan" not in plan, plan
+        found = rail(tx, now - timedelta(days=9), now)
+        assert [each.at for each in found] == sorted(each.at for each in found)
+        assert found[-1].at > now - timedelta(minutes=5)
+        deploys = rail(tx, now - timedelta(days=9), now, kind="deploy", limit=3)
+    assert [each.kind for each in deploys] == ["deploy"] * 3
+    assert deploys[-1].at > now - timedelta(minutes=9)
