@@ -238,9 +238,9 @@ class OpsAccess:
         try:
             return await self.run(self.admit, request)
         except Refused as refused:
-            if refused.status != 503 or (known := self._known(request)) is None:
+            if refused.status != 503 or (remembered := self._by_memory(request)) is None:
                 raise
-            return known
+            return remembered
 
     def admit(self, request: Request) -> SignedIn:
         """Return who asks.
@@ -400,7 +400,7 @@ class OpsAccess:
             seen.used_at = now if use else seen.used_at
             return seen
 
-    def _known(self, request: Request) -> SignedIn | None:
+    def _by_memory(self, request: Request) -> SignedIn | None:
         """Return who asks by what this process remembers, while nothing comes of any look-up."""
         check_site(request, self._public_origin)
         credential, session = _bearer(request), session_of(request)
