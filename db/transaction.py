@@ -39,6 +39,7 @@ from db.learning.predictions import Predictions
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
+from db.ops.actions import Actions
 from db.ops.changes import Changes
 from db.ops.events import EventViews
 from db.ops.gauges import Gauges
@@ -410,6 +411,7 @@ class Tx:
     waiting = _on_driver(Waiting)
     requests = _on_driver(Requests)
     operators = _on_driver(Operators)
+    actions = _on_driver(Actions)
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
     gauges = _on_driver(Gauges)

@@ -21,9 +21,10 @@ class Jobs:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def get(self, job_id: UUID) -> dict[str, Any] | None:
-        """All columns of one job."""
-        return row_of(self._driver, "SELECT * FROM job_queue WHERE id = %s", (job_id,))
+    def get(self, job_id: UUID, *, lock: bool = False) -> dict[str, Any] | None:
+        """All columns of one job; with `lock` nobody else changes it before the transaction ends."""
+        query = f"SELECT * FROM job_queue WHERE id = %s{' FOR NO KEY UPDATE' if lock else ''}"
+        return row_of(self._driver, query, (job_id,))
 
     def live_twin(self, job_type: str, tenant_id: UUID | None, unique_key: str | None) -> UUID | None:
         """The pending or running job of this type, tenant and unique key, if there is one."""

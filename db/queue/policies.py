@@ -103,6 +103,10 @@ class Queues:
             after = dict(zip(names, (max_running, per_tenant), strict=True))
             self._record("limit", queue, tenant_id, dict(zip(names, row, strict=True)), after)
 
+    def lock(self, queue: str) -> None:
+        """Let nobody else who locks it decide of the queue before the transaction ends."""
+        self._driver.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"policy/{queue}",))
+
     def policies(self) -> list[dict[str, Any]]:
         """All pauses and limits in force."""
         return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")

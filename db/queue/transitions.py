@@ -225,6 +225,19 @@ WHERE id = %s AND status IN ('failed', 'cancelled')
 RETURNING queue, priority
 """
 
+# Only one that is not due, or is held back, has something to change: of two that race one does. One that was due keeps
+# its time, and so its place.
+RUN_NOW = f"""
+UPDATE job_queue SET scheduled_for = least(scheduled_for, now()), wake_at = NULL, wake_count = 0
+WHERE id = %s AND {PENDING} AND (scheduled_for > now() OR wake_at IS NOT NULL)
+RETURNING queue, priority
+"""
+
+PRIORITIZE = f"""
+UPDATE job_queue SET priority = %(priority)s WHERE id = %(id)s AND {PENDING} AND priority <> %(priority)s
+RETURNING queue, wake_at IS NULL AND scheduled_for <= now()
+"""
+
 # --- who waits for a job to end ---------------------------------------------------------------------------------
 
 LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
@@ -384,6 +397,25 @@ class Transitions:
         if row is None:
             return False
         self._notifications.add(row[0], job_id, row[1])
+        return True
+
+    def run_now(self, job_id: UUID) -> bool:
+        """Make a pending job due now that is due later or held back; False for any other. What held it back is looked
+        at anew when it is claimed."""
+        row = self._driver.execute(RUN_NOW, (job_id,)).fetchone()
+        if row is None:
+            return False
+        self._notifications.add(row[0], job_id, row[1])
+        return True
+
+    def prioritize(self, job_id: UUID, priority: int) -> bool:
+        """Give a pending job this priority; False if it has it, or is not pending. A ready one is notified of again:
+        its notification has the priority that its row has."""
+        row = self._driver.execute(PRIORITIZE, {"id": job_id, "priority": priority}).fetchone()
+        if row is None:
+            return False
+        if row[1]:
+            self._notifications.add(row[0], job_id, priority)
         return True
 
     def standing(self, job: ClaimedJob) -> str | None:

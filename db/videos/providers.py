@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import kwargs_row
 
+from db.postgres.rows import rows_of
 from domain.videos.plan import ClipModel
 
 COLUMNS = """provider, model, valid_from, rank, durations, prompt_limit, resolution, width, height, has_sound,
@@ -49,6 +50,15 @@ class VideoProviders:
         """Return the row of each model that holds now, by rank."""
         with self._driver.cursor(row_factory=kwargs_row(_model)) as cursor:
             return cursor.execute(CURRENT.encode(), (now,)).fetchall()
+
+    def lock(self, provider: str) -> list[dict[str, Any]]:
+        """Return whether the provider's models may be asked, and how often they failed last; nobody else changes that
+        before the transaction ends."""
+        query = """
+            SELECT model, enabled, failures FROM video_providers WHERE provider = %s
+            ORDER BY model, valid_from FOR NO KEY UPDATE
+        """
+        return rows_of(self._driver, query, (provider,))
 
     def enable(self, provider: str, enabled: bool) -> bool:
         """Let a provider be asked, with its failures forgotten, or not. False if there is none of this name."""

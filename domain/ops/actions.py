@@ -7,14 +7,20 @@ A target is `<kind>:<id>`: `job:<uuid>`, `event:<uuid>`, `post:<uuid>`, `video:<
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
 from domain.errors import Rejected
 from domain.text.shell import command
+from domain.text.storable import is_storable
 
 LONGEST_REASON: Final = 500
+"""Characters."""
+
+LONGEST_ARGUMENT: Final = 2_000
 """Characters."""
 
 MOST_ITEMS: Final = 100_000
@@ -79,7 +85,9 @@ class Target:
 class Argument:
     """One value that an action takes. `read` makes it of a text and raises ValueError, with a sentence, if it cannot be
     one; `choices` are all that there are, if they are few. `option` is the shell's (empty: a plain argument). Whole
-    numbers have their bounds, `least` and `most`, so that a form can say them."""
+    numbers have their bounds, `least` and `most`, so that a form can say them. A `flag` is there or not: its only
+    choice is `yes`, its value True, and its option stands alone.
+    `open`: who performs the action judges the value, by rules that have words of their own."""
 
     name: str
     label: str
@@ -90,12 +98,16 @@ class Argument:
     hint: str = ""
     least: int | None = None
     most: int | None = None
+    flag: bool = False
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """`words` are those of the shell before the id (`jobs retry`), `verb` what a button says, `warns` what somebody
-    should know before they do it. `bulk`: it can be done to many at once. `undo` names the action that undoes it."""
+    should know before they do it. `bulk`: it can be done to many at once; to jobs of these `states`, of which one is
+    then named. `undo` names the action that undoes it. `id_option`: the option by which the shell takes the id, if it
+    is no plain argument."""
 
     name: str
     kind: Kind
@@ -107,19 +119,30 @@ class Action:
     bulk: bool = False
     undo: str | None = None
     needs_reason: bool = False
+    states: Sequence[str] = ()
+    id_option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Performed:
     """What became of one action: `id` is its row in the audit. Who performs an action may choose it (`perform(…,
     action_id=…)`): a second call with that id does nothing, and returns what the row of the first one has by then. So a
-    form that is sent twice has one effect."""
+    form that is sent twice has one effect.
+
+    `error` names the class of the error that refused it, or made it fail; None where the state of the thing did.
+    """
 
     id: UUID
     outcome: Outcome
     says: str
     before: Any = None
     after: Any = None
+    error: str | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether it is as was wanted, by this action or before it."""
+        return self.outcome in (Outcome.DONE, Outcome.UNCHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +178,95 @@ def target(text: str) -> Target:
 def shell_line(action: Action, target: Target, arguments: Arguments, reason: str | None = None) -> str:
     """Return the line of the shell that does the same."""
     name, tenant = target.queue if target.kind is Kind.QUEUE else (target.id, None)
-    words = ["viral", *action.words.split(), name]
-    for each in action.arguments:
-        if (value := arguments.get(each.name)) is not None:
-            words += [each.option, str(value)] if each.option else [str(value)]
+    words = ["viral", *action.words.split(), *([] if action.id_option else [name]), *_words(action, arguments)]
+    words += [action.id_option, name] if action.id_option else []
     words += ["--tenant", str(tenant)] if tenant else []
     words += ["--reason", reason] if reason else []
     return command(words)
+
+
+def bulk_line(
+    action: Action, arguments: Arguments, options: Mapping[str, str | None], reason: str | None = None
+) -> str:
+    """Return the line of the shell that does the same to many things: to those of a filter, whose `options` are as the
+    shell has them (None: the option stands alone), or to those that are named one by one (no options)."""
+    words = ["viral", *action.words.split(), *_words(action, arguments)]
+    for option, value in options.items():
+        words += [option] if value is None else [option, value]
+    words += ["--reason", reason] if reason else []
+    return command(words)
+
+
+def _words(action: Action, arguments: Arguments) -> list[str]:
+    words = []
+    for each in action.arguments:
+        value = arguments.get(each.name)
+        if value is None:
+            continue
+        words += [each.option] if each.option else []
+        words += [] if each.flag else [written(value)]
+    return words
+
+
+def read_arguments(action: Action, values: Arguments) -> dict[str, Any]:
+    """Read an action's arguments, of texts or of values that were read before; those that are None or empty are
+    left out.
+
+    Raises:
+        Rejected: one is unknown, missing, or cannot be.
+    """
+    takes = {each.name: each for each in action.arguments}
+    if strange := [name for name in values if name not in takes]:
+        raise Rejected(f"{action.name} takes no {', '.join(map(repr, strange))}; {_takes(action)}")
+    texts = {name: written(value).strip() for name, value in values.items() if value not in (None, False)}
+    found = {name: _read(takes[name], text) for name, text in texts.items() if text}
+    if missing := [each.name for each in action.arguments if each.required and each.name not in found]:
+        raise Rejected(f"{action.name} needs {' and '.join(missing)}")
+    return found
+
+
+def _read(argument: Argument, text: str) -> Any:
+    if len(text) > LONGEST_ARGUMENT or not is_storable(text):
+        raise Rejected(f"{argument.name}: it is too long, or has characters that nothing here has")
+    if argument.choices and not argument.open and text not in argument.choices:
+        raise Rejected(f"{argument.name}: there is no {text[:40]!r}; there are {', '.join(argument.choices)}")
+    if argument.flag:
+        return True
+    try:
+        value = argument.read(text)
+    except ValueError as error:
+        raise Rejected(f"{argument.name}: {error}") from None
+    least, most = argument.least, argument.most
+    if (least is not None and value < least) or (most is not None and value > most):
+        raise Rejected(f"{argument.name}: {text[:40]} is not between {least:,} and {most:,}")
+    return value
+
+
+def _takes(action: Action) -> str:
+    return f"it takes {', '.join(each.name for each in action.arguments)}" if action.arguments else "it takes nothing"
+
+
+def written(value: object) -> str:
+    """Write the value of an argument as its `read` reads it."""
+    match value:
+        case True:
+            return "yes"
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case Decimal():
+            return f"{value:f}"
+    return str(value)
+
+
+def check_reason(reason: str | None, *, needed: bool) -> str | None:
+    """Return the reason as it is kept; None: there is none.
+
+    Raises:
+        Rejected: it is needed and missing, or longer than `LONGEST_REASON`, or no text.
+    """
+    text = (reason or "").strip()
+    if not text and needed:
+        raise Rejected("say why (--reason TEXT): it is kept with what was done")
+    if len(text) > LONGEST_REASON or not is_storable(text):
+        raise Rejected(f"the reason has at most {LONGEST_REASON} characters, all of which can be stored")
+    return text or None

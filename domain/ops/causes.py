@@ -4,6 +4,7 @@
     job:<uuid>                another job, or its `on_failure`
     schedule:<name>@<time>    a run of a schedule
     person:<name>             somebody in the shell, by the name that the machine knows them by
+    operator:<name>           somebody on the operator's page, by the name of their token
     api:<uuid>                a request of this API key or user
 
 None: another program enqueued it, by plain SQL. Another program may also write what it likes there.
@@ -37,7 +38,12 @@ class CauseKind(StrEnum):
     JOB = "job"
     SCHEDULE = "schedule"
     PERSON = "person"
+    OPERATOR = "operator"
     API = "api"
+
+
+NAMED = (CauseKind.PERSON, CauseKind.OPERATOR)
+"""Kinds whose ids are names of people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,16 @@ class Cause:
         kept, and not more than `LONGEST_NAME` of them."""
         return cls(CauseKind.PERSON, _NAME.sub("_", name.strip())[:LONGEST_NAME] or UNKNOWN_PERSON)
 
+    @classmethod
+    def of_operator(cls, name: str) -> Self:
+        """Return the cause of what somebody enqueues on the operator's page, by the name of their token; it is kept as
+        that of a person is."""
+        return cls(CauseKind.OPERATOR, _NAME.sub("_", name.strip())[:LONGEST_NAME] or UNKNOWN_PERSON)
+
     @property
     def uuid(self) -> UUID | None:
         """The id of the event, job, key or user."""
-        return None if self.kind in (CauseKind.SCHEDULE, CauseKind.PERSON) else UUID(self.id)
+        return None if self.kind in (CauseKind.SCHEDULE, *NAMED) else UUID(self.id)
 
     @property
     def run(self) -> tuple[str, datetime] | None:
@@ -87,6 +99,8 @@ class Cause:
                 return f"the run of {name} at {at}"
             case CauseKind.PERSON:
                 return f"{self.id}, in the shell"
+            case CauseKind.OPERATOR:
+                return f"{self.id}, on the operator's page"
             case CauseKind.API:
                 return f"a request of the key or user {self.id}"
 
@@ -114,7 +128,7 @@ def words(text: str | None) -> str:
 
 
 def _readable(cause: Cause) -> bool:
-    if cause.kind is CauseKind.PERSON:
+    if cause.kind in NAMED:
         return len(cause.id) <= LONGEST_NAME and not _NAME.search(cause.id)
     try:
         if cause.kind is CauseKind.SCHEDULE:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from domain.events.outcomes import Status
+from domain.ops.action_list import ACTIONS
 
 OTHER: Final = "other"
 """Stands for every value that a label's list does not have."""
@@ -176,9 +177,9 @@ ALL: Final[Sequence[Metric]] = (
     _counter("viral_quota_entries_total", "Entries of the quota ledger.", "entries", kind=QUOTA_ENTRIES),
     _counter(
         "viral_operator_actions_total",
-        "What operators did on the page.",
+        "What operators did, on the page and in the shell.",
         "actions",
-        action=("retry", "cancel", "other"),
+        action=tuple(ACTIONS),
     ),
 )
 

@@ -16,10 +16,14 @@ from domain.quota.quota import Quota, is_due
 Entry = Mapping[str, Any]
 """A row of the ledger."""
 
+BY_HAND = ("person:", "operator:")
+"""What the causes of people begin with, in the shell and on the operator's page."""
+
 WHO = {
     "job": ("a job", "jobs"),
     "event": ("an event", "events"),
     "person": ("a person", "people"),
+    "operator": ("an operator", "operators"),
     "sql": ("another program", "other programs"),
     "migration": ("a migration", "migrations"),
 }
@@ -141,7 +145,7 @@ def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
         for each in entries
         if each["kind"] in kinds
         and each["period_start"] == quota.period_start
-        and not each["cause"].startswith("person:")
+        and not each["cause"].startswith(BY_HAND)
     ]
     # The newest entry stands first; the month was begun by the oldest, and changed by the others.
     kind, _, name = causes[-1].partition(":") if causes else ("", "", "")
@@ -155,9 +159,9 @@ def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
 
 def _who_restarted(entries: Iterable[Entry]) -> str:
     names = (
-        entry["cause"].removeprefix("person:")
+        entry["cause"].partition(":")[2]
         for entry in entries
-        if entry["kind"] == "reset" and entry["cause"].startswith("person:")
+        if entry["kind"] == "reset" and entry["cause"].startswith(BY_HAND)
     )
     return next(names, "Another program")
 

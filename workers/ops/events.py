@@ -5,19 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from db.events.store import Replayable
 from db.transaction import SYSTEM, Tx
-from domain.errors import EventDropped, UnknownEvent
+from domain.errors import UnknownEvent
 from domain.events.outcomes import Ignored, Status
 from domain.events.triage import TRIAGE
-from domain.ops.causes import Cause, CauseKind
 from workers.app import App
-from workers.jobs.billing import apply_stripe_event
-from workers.jobs.identity import apply_clerk_event
-from workers.runtime import work
-from workers.runtime.work import working
-
-APPLIED_BY = {"stripe": apply_stripe_event, "clerk": apply_clerk_event}
+from workers.ops.acting import apply_again, replayable
 
 
 @dataclass(frozen=True)
@@ -64,23 +57,5 @@ def replay(
         elif ignored is not None:
             events = tx.events.ignored(ignored, limit)
         else:
-            events = sorted({_replayable(tx, name) for name in event_ids})  # in the order in which all enqueue them
-        return [_enqueue(tx, event) for event in events]
-
-
-def _replayable(tx: Tx, name: str) -> Replayable:
-    row = tx.events.find(name)
-    if row is None:
-        raise UnknownEvent(f"no event has the id {name}; nothing was replayed")
-    if row["dropped_at"] is not None:
-        raise EventDropped(name, row["dropped_at"])
-    return Replayable(row["id"], row["source"], row["type"])
-
-
-def _enqueue(tx: Tx, event: Replayable) -> Replayed:
-    job, priority = APPLIED_BY[event.source], TRIAGE[event.source](event.type)
-    job = job if isinstance(priority, Ignored) else job.with_options(priority=priority)
-    with working(work.current.get()._replace(cause=str(Cause(CauseKind.EVENT, str(event.id))), event_id=event.id)):
-        job_id = job.enqueue(tx, event_id=event.id)
-    tx.events.assign(event.id, job_id)
-    return Replayed(event.id, event.source, job_id)
+            events = sorted({replayable(tx, name) for name in event_ids})  # in the order in which all enqueue them
+        return [Replayed(each.id, each.source, apply_again(tx, each)) for each in events]

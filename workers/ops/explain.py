@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from db.queue.explain import Ahead, Holder
-from db.transaction import SYSTEM, Tx
+from db.transaction import SYSTEM
 from domain.billing.tiers import TENANT_WEIGHTS
 from domain.concepts.wording import counted
-from domain.errors import UnknownJob
 from domain.text.readable import readable, span
 from workers.app import App
+from workers.ops.acting import find_job, overtaken_words
 from workers.ops.processes import serving, state
 from workers.runtime.redis_client import describe, diagnose
 
@@ -108,18 +108,6 @@ def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
         )
 
 
-def find_job(tx: Tx, job_id: UUID) -> dict[str, Any]:
-    """Return a job of the queue or of the archive.
-
-    Raises:
-        UnknownJob: there is none.
-    """
-    row = tx.jobs.get(job_id) or tx.archive.get(job_id)
-    if row is None:
-        raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
-    return row
-
-
 def redis_trouble(probe: Callable[[], None]) -> Reason | None:
     """Return why no worker can be notified of a job, if it is so now; `probe` writes to Redis."""
     try:
@@ -141,9 +129,7 @@ def reasons(facts: Facts) -> list[Reason]:
 
 def overtaken(later: int) -> list[Reason]:
     """Say how many jobs of a job's ordering key were enqueued after it and completed before it, if any."""
-    jobs = "1 later job of its ordering key has" if later == 1 else f"{later} later jobs of its ordering key have"
-    says = f"{jobs} run already: a job that failed holds up none of those behind it"
-    return [Reason("overtaken", says, "what it does now comes after what they did")] if later else []
+    return [Reason("overtaken", says, "what it does now comes after what they did") for says in overtaken_words(later)]
 
 
 def _cause(chains: Sequence[Row]) -> Iterator[Reason]:

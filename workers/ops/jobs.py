@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from db.postgres.errors import UniqueViolation
-from db.transaction import SYSTEM, Tx
-from domain.errors import UnknownJob
+from db.transaction import SYSTEM
+from domain.ops.actions import Kind, Outcome, Result, Target
 from workers.app import App
 from workers.engine.job import JobType
-from workers.engine.outcomes import cancel as cancel_job
-from workers.ops.explain import find_job, overtaken
+from workers.ops.acting import cancel_job, find_job, retry_job
 from workers.ops.job_reports import masked_job
 from workers.ops.reveals import note_reveal
 
 Row = dict[str, Any]
-
-CANCELLED = {"cancelled": "cancelled", "running": "asked to stop; it does when its handler next looks up"}
 
 
 @dataclass(frozen=True)
@@ -71,35 +67,18 @@ def shown(app: App, job_id: UUID, *, attempts: bool = False, unmasked: bool = Fa
 def retry(app: App, job_ids: Iterable[UUID]) -> dict[UUID, Change]:
     """Make failed or cancelled jobs due now, in one transaction: none of them begins before all are due."""
     with app.db.transaction(SYSTEM) as tx:
-        return {job_id: _retry(tx, job_id) for job_id in sorted(set(job_ids))}
-
-
-def _retry(tx: Tx, job_id: UUID) -> Change:
-    try:
-        row = find_job(tx, job_id)
-        with tx.savepoint(SYSTEM):
-            done = tx.transitions.retry(job_id)
-    except UnknownJob:
-        return Change(False, "there is no such job")
-    except UniqueViolation:
-        twin = tx.jobs.live_twin(row["job_type"], row["tenant_id"], row["unique_key"])
-        return Change(False, f"the job {twin} of the same key is live; it does the same work")
-    if not done:
-        return Change(False, f"it is {_state(row)}, and only a failed or cancelled job can be")
-    return Change(True, "; ".join(["due again", *(each.says for each in overtaken(tx.explain.overtaken_by(row)))]))
+        return {each: _change(retry_job(tx, app.job_types, of_job(each), {})) for each in sorted(set(job_ids))}
 
 
 def cancel(app: App, job_id: UUID) -> Change:
     """Take a pending job off its queue, or ask a running one to stop."""
     with app.db.transaction(SYSTEM) as tx:
-        result = cancel_job(tx, app.job_types, job_id)
-        if result is not None:
-            return Change(True, CANCELLED[result])
-        try:
-            return Change(False, f"it is {_state(find_job(tx, job_id))}, and only a pending or running job can be")
-        except UnknownJob:
-            return Change(False, "there is no such job")
+        return _change(cancel_job(tx, app.job_types, of_job(job_id), {}))
 
 
-def _state(row: Mapping[str, Any]) -> str:
-    return "archived" if "archived" in row else str(row["status"])
+def of_job(job_id: UUID) -> Target:
+    return Target(Kind.JOB, str(job_id))
+
+
+def _change(result: Result) -> Change:
+    return Change(result.outcome in (Outcome.DONE, Outcome.UNCHANGED), result.says)

@@ -18,6 +18,9 @@ from domain.errors import ViralError
 from domain.ops.causes import ANOTHER_PROGRAM, Cause, CauseKind, parse
 from workers.app import App
 
+WHO = (CauseKind.PERSON, CauseKind.OPERATOR, CauseKind.API)
+"""Kinds of causes that are no rows."""
+
 KINDS = ("event", "job", "schedule", "ledger", "generation", "video", "post")
 """The kinds that can be asked about. The id of a run of a schedule is `<name>@<ISO time>`, of an entry its number."""
 
@@ -153,14 +156,14 @@ def _beside(found: Made, above: Sequence[Node]) -> list[Reference]:
 
 
 def _of_reference(tx: Tx, kind: str, id_: str) -> Made | None:
-    if kind in (CauseKind.PERSON, CauseKind.API):
+    if kind in WHO:
         return None
     return _find(tx, kind, id_)
 
 
 def _gone(kind: str, id_: str) -> Node:
     """Return a node for what is no row, or not any more."""
-    cause = Cause(CauseKind(kind), id_) if kind in (CauseKind.PERSON, CauseKind.API) else None
+    cause = Cause(CauseKind(kind), id_) if kind in WHO else None
     return Node(kind, id_, f"{kind} {id_}" if cause is None else cause.words, None if cause is not None else "gone")
 
 

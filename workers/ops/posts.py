@@ -167,14 +167,19 @@ def cancel(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
         UnknownPost: there is none of this id.
         Conflict: it is not to be cancelled any more (NOT_EDITABLE).
     """
+    return cancel_once(app, tenant_id, post_id)[0]
+
+
+def cancel_once(app: App, tenant_id: UUID | None, post_id: UUID) -> tuple[Row, bool]:
+    """`cancel`, and whether it was this call that did it."""
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
         owner, post = _locked(tx, tenant_id, post_id)
         if post["status"] == PostStatus.CANCELLED:
-            return post
+            return post, False
         _check_editable(post, "cancelled")
         tx.planned_posts.cancel(owner, post_id)
         tx.posts.note(owner, post_id, "cancelled", "cancelled", at=_now(app, tx))
-        return shown(tx, owner, post_id)
+        return shown(tx, owner, post_id), True
 
 
 def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None = None) -> Row:

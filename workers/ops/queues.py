@@ -8,7 +8,8 @@ from uuid import UUID
 from db.queue.queue_views import Counts
 from db.transaction import SYSTEM, Tx
 from domain.billing.tiers import TENANT_WEIGHTS
-from domain.errors import UnknownQueue
+from domain.errors import Rejected, UnknownQueue
+from domain.ops.actions import Outcome, Result
 from domain.ops.targets import target
 from workers.app import App
 from workers.engine.queues import QUEUES
@@ -146,3 +147,103 @@ def policy(tx: Tx, queue: str, tenant_id: UUID | None) -> dict[str, Any]:
     """Return what was decided of a queue, or of one tenant in it; empty if nothing was."""
     rows = tx.queues.policies()
     return next((row for row in rows if (row["queue"], row["tenant_id"]) == (queue, tenant_id)), {})
+
+
+# --- what is decided of them ----------------------------------------------------------------------------------------
+
+
+def pause(app: App, queue: str, tenant_id: UUID | None = None) -> Result:
+    """Let no further job of a queue, or of a tenant in it, begin; what runs goes on.
+
+    Raises:
+        UnknownQueue, UnknownTenant: there is none.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        before = _decided(tx, queue, tenant_id)
+        paused = tx.queues.pause(queue, tenant_id)
+        after = policy(tx, queue, tenant_id)
+    undo = f"viral queues resume {queue}" + (f" --tenant {tenant_id}" if tenant_id else "")
+    since = "is paused" if paused else "has been paused already"
+    says = f"{_name(queue, tenant_id)} {since}; what runs goes on. To undo it: `{undo}`"
+    return _result(paused, says, before, after, "paused_at")
+
+
+def resume(app: App, queue: str, tenant_id: UUID | None = None) -> Result:
+    """End a pause; unchanged if there was none.
+
+    Raises:
+        UnknownQueue, UnknownTenant: there is none.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        before = _decided(tx, queue, tenant_id)
+        resumed = tx.queues.resume(queue, tenant_id)
+        paused_still = tenant_id is not None and policy(tx, queue, None).get("paused_at") is not None
+    but = f", but the whole queue is paused: `viral queues resume {queue}`" if paused_still else ""
+    says = f"{_name(queue, tenant_id)} goes on{but}"
+    if not resumed:
+        says = f"{_name(queue, tenant_id)} is not paused; `viral queues list` shows what is"
+    return _result(resumed, says, before, {}, "paused_at")
+
+
+def limit(
+    app: App,
+    queue: str,
+    tenant_id: UUID | None = None,
+    *,
+    running: int | None = None,
+    per_tenant: int | None = None,
+    none: bool = False,
+) -> Result:
+    """Bound how many jobs run at once: in a queue, of each tenant in it, or of one tenant. A limit that is not named
+    stays as it is; `none` lifts both.
+
+    Raises:
+        Rejected: nothing is named, or both.
+        UnknownQueue, UnknownTenant: there is none.
+    """
+    if none == (running is not None or per_tenant is not None):
+        raise Rejected("name how many may run at once, or how many of each tenant, or both; or that there is no limit")
+    if tenant_id is not None and per_tenant is not None:
+        raise Rejected("a tenant's own limit is how many of its jobs run at once")
+    with app.db.transaction(SYSTEM) as tx:
+        before = _decided(tx, queue, tenant_id)
+        kept = {} if none else before
+        at_once = kept.get("max_running") if running is None else running
+        of_each = kept.get("max_running_per_tenant") if per_tenant is None else per_tenant
+        tx.queues.limit(queue, tenant_id, max_running=at_once, per_tenant=of_each)
+        after = policy(tx, queue, tenant_id)
+    limits = [f"at most {at_once} at once"] if at_once is not None else []
+    limits += [f"at most {of_each} of each tenant"] if of_each is not None else []
+    names = ("max_running", "max_running_per_tenant")
+    changed = [before.get(name) for name in names] != [after.get(name) for name in names]
+    return _result(changed, f"{_name(queue, tenant_id)}: {', '.join(limits) or 'no limit'}", before, after, *names)
+
+
+def decided(app: App, queue: str, tenant_id: UUID | None = None) -> dict[str, Any]:
+    """Return what was decided of a queue, or of one tenant in it; None for what was not.
+
+    Raises:
+        UnknownQueue, UnknownTenant: there is none.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        found = _decided(tx, queue, tenant_id)
+    return {name: found.get(name) for name in ("paused_at", "max_running", "max_running_per_tenant")}
+
+
+def _decided(tx: Tx, queue: str, tenant_id: UUID | None) -> dict[str, Any]:
+    """Return what was decided so far; nobody else decides before the transaction ends."""
+    if queue not in QUEUES and queue not in (there := names(tx)):
+        raise UnknownQueue(f"no job and no limit names the queue {queue}; there are {', '.join(there[:30])}")
+    if tenant_id is not None:
+        tx.tenants.get(tenant_id)
+    tx.queues.lock(queue)
+    return policy(tx, queue, tenant_id)
+
+
+def _result(changed: bool, says: str, before: dict[str, Any], after: dict[str, Any], *names: str) -> Result:
+    was, became = ({name: each.get(name) for name in names} for each in (before, after))
+    return Result(Outcome.DONE if changed else Outcome.UNCHANGED, says, was, became if changed else was)
+
+
+def _name(queue: str, tenant_id: UUID | None) -> str:
+    return queue if tenant_id is None else f"tenant {tenant_id} in {queue}"

@@ -22,6 +22,7 @@ from domain.errors import (
     UnknownConcept,
     UnknownVideo,
 )
+from domain.ops.actions import Outcome, Result
 from domain.videos.budget import Budget, check, month_of
 from domain.videos.plan import (
     AUTO,
@@ -363,12 +364,12 @@ def _why(model: ClipModel, now: datetime, keys: Collection[str]) -> str | None:
     return reason
 
 
-def enable(app: App, provider: str) -> Change:
+def enable(app: App, provider: str) -> Result:
     """Let a provider be asked again, and forget its failures."""
     return _enable(app, provider, enabled=True)
 
 
-def disable(app: App, provider: str) -> Change:
+def disable(app: App, provider: str) -> Result:
     """Have a provider asked no more; what it is making already goes on."""
     return _enable(app, provider, enabled=False)
 
@@ -515,12 +516,16 @@ def _budget(app: App, tx: Tx, tenant_id: UUID, month: date | None) -> Row:
     return {"tenant_id": tenant_id, "month": which, "own": own, "left_usd": budget.left, **figures}
 
 
-def _enable(app: App, provider: str, *, enabled: bool) -> Change:
+def _enable(app: App, provider: str, *, enabled: bool) -> Result:
     with app.db.transaction(SYSTEM) as tx:
-        found = tx.video_providers.enable(provider, enabled)
-    if not found:
-        return Change(False, f"there is no provider {provider!r}; `viral providers list` shows them")
-    return Change(True, "it is asked again" if enabled else "it is asked no more; what it is making goes on")
+        before = tx.video_providers.lock(provider)
+        tx.video_providers.enable(provider, enabled)
+        after = tx.video_providers.lock(provider)
+    if not before:
+        return Result(Outcome.REFUSED, f"there is no provider {provider!r}; `viral providers list` shows them")
+    says = "it is asked again" if enabled else "it is asked no more; what it is making goes on"
+    was, now = ({"enabled": all(row["enabled"] for row in rows)} for rows in (before, after))
+    return Result(Outcome.UNCHANGED if before == after else Outcome.DONE, says, was, now)
 
 
 def _now(app: App, tx: Tx) -> datetime:

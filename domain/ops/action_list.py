@@ -1,0 +1,311 @@
+"""Every action that an operator has, by its name: what it is called, takes and warns of. The page's forms, the shell's
+help and the audit are made of this list; who performs each is in `workers/ops/actions.py`."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from domain.errors import Rejected
+from domain.learning.learner import MODELS, YARDSTICK
+from domain.learning.outcomes import LEARNED
+from domain.learning.scoring import SCORED
+from domain.ops.actions import Action, Argument, Kind
+
+HIGHEST_PRIORITY: Final = 100
+MOST_RUNNING: Final = 1_000_000
+VERDICTS: Final = ("found", "lost")
+
+
+def _whole(text: str) -> int:
+    try:
+        if len(text) > 12:
+            raise ValueError
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no whole number") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text[:40]!r} is no time; write 2026-12-01T09:00Z") from None
+
+
+def _dollars(text: str) -> Decimal:
+    try:
+        amount = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        raise ValueError(f"{text[:40]!r} is no amount; write 1.20") from None
+    if not (amount.is_finite() and 0 <= amount <= 100_000 and amount == round(amount, 6)):
+        raise ValueError(f"{text[:40]!r} is no amount between 0 and 100,000")
+    return amount
+
+
+PRIORITY: Final = Argument(
+    "priority", "Priority", _whole, hint="0 runs first; 5 is usual", least=0, most=HIGHEST_PRIORITY
+)
+VERDICT: Final = Argument("verdict", "Verdict", choices=VERDICTS)
+AT: Final = Argument("at", "When", _moment, required=False, option="--at", hint="empty: as soon as possible")
+PLATFORM: Final = Argument(
+    "platform", "Platform", required=False, choices=SCORED, open=True, option="--platform", hint="empty: all of them"
+)
+HORIZON: Final = Argument(
+    "horizon", "Age", required=False, choices=tuple(LEARNED), open=True, option="--horizon", hint="empty: both"
+)
+
+ALL: Final = (
+    Action(
+        "job.retry",
+        Kind.JOB,
+        "jobs retry",
+        "Retry",
+        "Make a failed or cancelled job due now, with one more attempt.",
+        bulk=True,
+        states=("failed", "cancelled"),
+        undo="job.cancel",
+    ),
+    Action(
+        "job.cancel",
+        Kind.JOB,
+        "jobs cancel",
+        "Cancel",
+        "Take a pending job off its queue, or ask a running one to stop.",
+        warns="What a running job has done outside stays done.",
+        bulk=True,
+        states=("pending", "running", "waiting", "scheduled", "backoff"),
+        undo="job.retry",
+    ),
+    Action(
+        "job.run_now",
+        Kind.JOB,
+        "jobs run-now",
+        "Run now",
+        "Make a pending job due now: one that is scheduled for later, or waits for its next attempt.",
+        bulk=True,
+        states=("pending", "waiting", "scheduled", "backoff"),
+    ),
+    Action(
+        "job.prioritize",
+        Kind.JOB,
+        "jobs prioritize",
+        "Change priority",
+        "Change when a pending job is dispatched among those of its queue.",
+        arguments=(PRIORITY,),
+        bulk=True,
+        states=("pending", "waiting", "scheduled", "backoff"),
+    ),
+    Action(
+        "queue.pause",
+        Kind.QUEUE,
+        "queues pause",
+        "Pause",
+        "Let no further job of a queue, or of one tenant in it, begin. What runs goes on.",
+        warns="What waits grows late until somebody resumes it.",
+        undo="queue.resume",
+    ),
+    Action(
+        "queue.resume",
+        Kind.QUEUE,
+        "queues resume",
+        "Resume",
+        "Let the jobs of a paused queue begin again.",
+        undo="queue.pause",
+    ),
+    Action(
+        "queue.limit",
+        Kind.QUEUE,
+        "queues limit",
+        "Limit",
+        "Bound how many jobs of a queue, or of one tenant in it, run at once.",
+        arguments=(
+            Argument(
+                "running",
+                "At once",
+                _whole,
+                required=False,
+                option="--running",
+                hint="empty: as it is",
+                least=1,
+                most=MOST_RUNNING,
+            ),
+            Argument(
+                "per_tenant",
+                "Of each tenant",
+                _whole,
+                required=False,
+                option="--per-tenant",
+                hint="empty: as it is",
+                least=1,
+                most=MOST_RUNNING,
+            ),
+            Argument("none", "Lift the limits", required=False, option="--none", choices=("yes",), flag=True),
+        ),
+        undo="queue.limit",
+    ),
+    Action(
+        "event.replay",
+        Kind.EVENT,
+        "events replay",
+        "Apply again",
+        "Apply a stored event again; an applied one changes nothing.",
+        bulk=True,
+    ),
+    Action(
+        "event.reveal",
+        Kind.EVENT,
+        "events show --unmasked",
+        "Show unmasked",
+        "Show what an event said as it stands.",
+        warns="It has names and addresses of people. That you looked is kept.",
+    ),
+    Action(
+        "post.resolve",
+        Kind.POST,
+        "posts resolve",
+        "Decide",
+        "Decide about a post of which nobody could tell whether it was published.",
+        arguments=(
+            VERDICT,
+            Argument(
+                "external_id", "The platform's id or address of it", required=False, hint="found: where there is one"
+            ),
+        ),
+        warns="Look at the account itself first.",
+    ),
+    Action(
+        "post.reconcile",
+        Kind.POST,
+        "posts reconcile",
+        "Ask again",
+        "Ask the platform again whether it has an unconfirmed post. Nothing is sent again.",
+    ),
+    Action(
+        "post.approve", Kind.POST, "posts approve", "Approve", "Schedule a draft, or a post that waits for approval."
+    ),
+    Action(
+        "post.cancel",
+        Kind.POST,
+        "posts cancel",
+        "Cancel",
+        "Cancel a post that is not on its way yet.",
+        undo="post.retry",
+    ),
+    Action(
+        "post.retry",
+        Kind.POST,
+        "posts retry",
+        "Try again",
+        "Schedule a post again that certainly did not appear.",
+        arguments=(AT,),
+        undo="post.cancel",
+    ),
+    Action(
+        "video.resolve",
+        Kind.VIDEO,
+        "videos resolve",
+        "Decide",
+        "Decide about an order of which nobody could tell whether the provider has it.",
+        arguments=(
+            VERDICT,
+            Argument(
+                "job",
+                "The provider's id of it",
+                required=False,
+                option="--job",
+                hint="found: unless it is shown already",
+            ),
+            Argument(
+                "charged", "What was charged", _dollars, required=False, option="--charged", hint="lost: US dollars"
+            ),
+        ),
+        warns="Look into the provider's console first.",
+    ),
+    Action(
+        "video.cancel",
+        Kind.VIDEO,
+        "videos cancel",
+        "Cancel",
+        "Stop a video that waits or is being made, and give back what was reserved.",
+        warns="What a provider has begun may be charged.",
+    ),
+    Action(
+        "model.promote",
+        Kind.TENANT,
+        "reflexion promote",
+        "Promote",
+        "Have a model score for a tenant, whatever figures say.",
+        arguments=(
+            Argument("model", "Model", choices=tuple(each for each in MODELS if each != YARDSTICK), open=True),
+            PLATFORM,
+            HORIZON,
+        ),
+        undo="model.rollback",
+        id_option="--tenant",
+    ),
+    Action(
+        "model.rollback",
+        Kind.TENANT,
+        "reflexion rollback",
+        "Roll back",
+        "Let the model score again that did before.",
+        arguments=(PLATFORM, HORIZON),
+        id_option="--tenant",
+    ),
+    Action(
+        "quota.reset",
+        Kind.TENANT,
+        "quota reset",
+        "Reset quota",
+        "Start the running period's count anew. The next reset stays where it is.",
+        warns="The tenant can use the whole quota again.",
+    ),
+    Action(
+        "provider.enable",
+        Kind.PROVIDER,
+        "providers enable",
+        "Enable",
+        "Let a provider be asked again, and forget its failures.",
+        undo="provider.disable",
+    ),
+    Action(
+        "provider.disable",
+        Kind.PROVIDER,
+        "providers disable",
+        "Disable",
+        "Order nothing of a provider any more. What it is making already goes on.",
+        undo="provider.enable",
+    ),
+    Action(
+        "account.disconnect",
+        Kind.ACCOUNT,
+        "accounts disconnect",
+        "Disconnect",
+        "Delete an account's tokens, and cancel what waits for it.",
+        warns="Only its owner can connect it again.",
+    ),
+    Action(
+        "account.reconcile",
+        Kind.ACCOUNT,
+        "posts reconcile",
+        "Ask again",
+        "Ask the platform again about all unconfirmed posts of an account. Nothing is sent again.",
+        id_option="--account",
+    ),
+)
+
+ACTIONS: Final[Mapping[str, Action]] = {each.name: each for each in ALL}
+
+
+def action(name: str) -> Action:
+    """Return the action of this name.
+
+    Raises:
+        Rejected: there is none; the text says which there are.
+    """
+    found = ACTIONS.get(name)
+    if found is None:
+        raise Rejected(f"there is no action {name[:40]!r}; there are {', '.join(ACTIONS)}")
+    return found
