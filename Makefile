@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types format lock reference bench chaos soak attack converge shell clean
+.PHONY: help setup run demo test check lint types format lock reference bench chaos soak attack converge shell clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ $(READY): requirements-dev.txt pyproject.toml
 
 run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (Ctrl-C stops it; ARGS=--simulators plays the platforms too)
 	@$(BIN)/viral up $(ARGS)
+
+demo: setup  ## Show a living world on the operator's page within a minute: simulated (ARGS="--seconds 60 --seed 7 --port 8000 --home DIR")
+	@$(BIN)/viral dev demo $(ARGS)
 
 test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part, TEST_SEED=7 for draws of before)
 	@folder=$$(mktemp -d) && { PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --basetemp=$$folder/tests $(ARGS); \

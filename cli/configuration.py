@@ -8,7 +8,16 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from local.home import EmbeddedUrls, State, make_home, private_file, read_state, write_private
+from local.home import (
+    EmbeddedUrls,
+    State,
+    is_simulated,
+    last_state,
+    make_home,
+    private_file,
+    read_state,
+    write_private,
+)
 from local.spawn import EmbeddedError
 from workers.settings import Settings, SettingsInvalid, load
 
@@ -54,6 +63,13 @@ def _completed(settings: Settings, state: State) -> Settings:
     # Addresses that this shell shows lead to the web process that runs, on whichever port.
     public = {"PUBLIC_URL": state.web_url} if state.web_url and not settings.public_url else {}
     return load(os.environ | embedded_environment(settings, state.urls) | public | dict(state.simulated))
+
+
+def has_simulated_data(settings: Settings) -> bool:
+    """Return whether the database is the one of a home whose data are made up, and not somebody's that is elsewhere."""
+    state = last_state(settings.viral_home)
+    own = (state.urls.app_database_url, state.urls.database_url) if state else ()
+    return settings.database_url in own and is_simulated(settings.viral_home)
 
 
 def embedded_environment(settings: Settings, urls: EmbeddedUrls) -> dict[str, str]:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,25 +27,39 @@ def deliver(source: str, body: Body, settings: Settings, origin: str) -> str:
     Raises:
         NotDelivered: it cannot be signed, nobody answers, or it is refused.
     """
-    target = f"{origin.rstrip('/')}/webhooks/{source}"
-    content = json.dumps(body).encode()
-    headers = dict(_signed(source, body, content, settings))
+    with courier(settings, origin) as post:
+        return post(source, body)
+
+
+@contextmanager
+def courier(settings: Settings, origin: str) -> Iterator[Callable[[str, Body], str]]:
+    """Return `deliver` for many events, which go by the same connections; any number of threads may call it.
+
+    Raises:
+        NotDelivered: `origin` is no address.
+    """
+    base = f"{origin.rstrip('/')}/webhooks"
     try:
         # Wherever the operator says, also in a network of their own.
-        http = Http("viral dev", private_hosts=[urlsplit(target).hostname or ""])
+        http = Http("viral dev", private_hosts=[urlsplit(base).hostname or ""])
     except ValueError:
-        raise NotDelivered(f"{target} is no address: does `viral up` run?") from None
-    try:
-        answer = http.exchange(Request(target, target, headers=headers, content=content))
-    except Unavailable as error:
-        raise NotDelivered(f"{error}: does `viral up` run?") from error
-    finally:
-        http.close()
-    name = f"{body.get('type')} {body.get('id', '')}".strip()
-    line = f"{name}: {answer.status} {answer.body.decode(errors='replace')}"
-    if answer.status != 200:
-        raise NotDelivered(line)
-    return line
+        raise NotDelivered(f"{base} is no address: does `viral up` run?") from None
+
+    def post(source: str, body: Body) -> str:
+        target, content = f"{base}/{source}", json.dumps(body).encode()
+        headers = dict(_signed(source, body, content, settings))
+        try:
+            answer = http.exchange(Request(target, target, headers=headers, content=content))
+        except Unavailable as error:
+            raise NotDelivered(f"{error}: does `viral up` run?") from error
+        name = f"{body.get('type')} {body.get('id', '')}".strip()
+        line = f"{name}: {answer.status} {answer.body.decode(errors='replace')}"
+        if answer.status != 200:
+            raise NotDelivered(line)
+        return line
+
+    with closing(http):
+        yield post
 
 
 def _signed(source: str, body: Body, content: bytes, settings: Settings) -> Iterator[tuple[str, str]]:

@@ -7,38 +7,29 @@ the person who connects the accounts. The database's clock decides when a post i
 the posts are made older, here and at the platforms alike, whose numbers grow with the age of a post.
 """
 
-import os
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, TextIO
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from cli.configuration import embedded_environment, resolve
 from cli.delivery import deliver
-from cli.processes import children, free_port
-from db.migrate.upgrade import upgrade
+from cli.own_system import RunFailed, RunStopped, own_system, since
 from db.transaction import SYSTEM
-from domain.errors import ViralError
 from domain.learning.numbers import Horizon
 from domain.learning.outcomes import LEARNED, SHOWN, Features
 from domain.learning.performance import HorizonState
 from domain.posting.posts import OVER, PostStatus
 from domain.videos.profiles import NAMES
-from local.embedded import Embedded, start_embedded
-from local.home import private_file
-from local.spawn import LOOPBACK, answers
-from local.supervisor import Supervisor
 from simulators.kinds import KINDS
-from simulators.outside import Outside, outside
+from simulators.outside import Outside
 from simulators.personas import random_persona
-from workers.app import App, build
+from workers.app import App
 from workers.jobs.generation import generate_concepts
 from workers.jobs.post_plans import ForAccount, PostRequest
 from workers.ops import accuracy, analytics, jobs, posts, videos
@@ -46,7 +37,6 @@ from workers.ops.backdating import backdate
 from workers.ops.connecting import begin_connect, connected
 from workers.ops.video_files import addresses
 from workers.runtime import logs
-from workers.settings import Settings, load
 
 Event = dict[str, Any]
 Say = Callable[[Event], object]
@@ -65,18 +55,6 @@ those of the age that is written down with them."""
 PATIENCE = 300.0
 EACH = 0.05
 """Seconds: the longest that anything is waited for, and between two looks."""
-LOG = "processes.log"
-KEPT = frozenset({"FFMPEG_BIN", "FFPROBE_BIN", "FONTS_DIR", "POSTGRES_BIN", "LOG_LEVEL"})
-"""Settings of this shell that the loop heeds. The others lead to what is somebody's own."""
-LAST_LINES = 20
-
-
-class LoopFailed(ViralError):
-    """The loop came to no end."""
-
-
-class LoopStopped(Exception):
-    """Whoever started the loop has stopped it."""
 
 
 def play(home: Path, *, seed: int, rounds: int, say: Say, durable: bool) -> bool:
@@ -84,35 +62,27 @@ def play(home: Path, *, seed: int, rounds: int, say: Say, durable: bool) -> bool
     it was stopped by a signal. For the main thread (see `local.spawn`); it changes this process's environment.
 
     Raises:
-        LoopFailed: it came to no end; the text says where, and what the processes said last.
+        RunFailed: it came to no end; the text says where, and what the processes said last.
         EmbeddedError: the servers cannot run here.
     """
     logs.configure("console", "ERROR")
-    settings = _own_settings(home)
     began = time.monotonic()
-    with (
-        start_embedded(home, bin_dir=settings.postgres_bin, persist=durable) as embedded,
-        outside(trends=True, seed=seed) as played,
-        private_file(home / LOG) as log,
-    ):
-        os.environ.update(played.settings)
-        environment = os.environ | embedded_environment(load(), embedded.urls)
-        settings = load(environment)
-        upgrade(settings.owner_url)
-        embedded.record(web_url=settings.web_url, simulated=played.settings)
-        say({"event": "servers", "simulated": True, "home": str(home), "page": played.page, "took_s": _since(began)})
-        return _supervise(settings, environment, embedded, played, log, Plan(seed, rounds), say)
+    with own_system(home, seed=seed, durable=durable) as system:
+        say(
+            {
+                "event": "servers",
+                "simulated": True,
+                "home": str(home),
+                "page": system.played.page,
+                "took_s": since(began),
+            }
+        )
+        started = time.monotonic()
 
+        def rounds_of(app: App, stopped: threading.Event) -> None:
+            Loop(app, system.played, Plan(seed, rounds), say, stopped).run(started)
 
-def _own_settings(home: Path) -> Settings:
-    """Take every setting but a few out of this process's environment: nothing of the loop meets what others lead to."""
-    for name in list(os.environ):
-        if name.lower() in Settings.model_fields and name.upper() not in KEPT:
-            del os.environ[name]
-    os.environ |= {"VIRAL_HOME": str(home), "LOG_FORMAT": "console", "WORKER_PROCESSES": "1"}
-    os.environ |= {"WORKER_GRACE_SECONDS": "2"}  # whoever stops it does not wait for a video
-    os.environ |= {"HOST": LOOPBACK, "PORT": str(free_port(LOOPBACK))}
-    return load()
+        return system.run("viral dev loop", rounds_of)
 
 
 @dataclass(frozen=True)
@@ -128,62 +98,6 @@ class Plan:
     def job_id(self, number: int) -> UUID:
         """Return the id of the job that makes the concepts of a round: it is what they are drawn by."""
         return uuid5(NAMESPACE_URL, f"viral-dev-loop:{self.seed}:{number}")
-
-
-def _supervise(
-    settings: Settings,
-    environment: Mapping[str, str],
-    embedded: Embedded,
-    played: Outside,
-    log: TextIO,
-    plan: Plan,
-    say: Say,
-) -> bool:
-    """Keep the processes running until the last round is over, or a signal comes."""
-    stopped, ended = threading.Event(), threading.Event()
-    failed: list[BaseException] = []
-    supervisor = Supervisor(
-        children(settings, environment, foreign_database=False),
-        out=log,
-        on_exit=embedded.restart_dead,
-        on_children=lambda found: embedded.record(children=found),
-        ready=lambda: answers(settings.port, LOOPBACK),
-    )
-
-    def play_rounds() -> None:
-        try:
-            with closing(build(resolve()[0], name="viral dev loop", pool_size=2)) as app:
-                Loop(app, played, plan, say, stopped).run(began)
-            ended.set()
-        except LoopStopped:
-            pass
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            supervisor.stop()
-
-    player, began = threading.Thread(target=play_rounds, name="loop"), time.monotonic()
-    code = supervisor.run(player.start)
-    stopped.set()
-    if player.ident is not None:
-        player.join()
-    if ended.is_set():
-        return True
-    if failed and not isinstance(failed[0], ViralError):
-        raise failed[0]
-    if failed or code:
-        raise LoopFailed(f"{failed[0] if failed else 'a process does not keep running'}\n{_last_lines(log)}")
-    return False
-
-
-def _last_lines(log: TextIO) -> str:
-    log.flush()
-    written = Path(log.name).read_text(errors="replace").splitlines()
-    return "\n".join(["The processes said last:", *written[-LAST_LINES:]])
-
-
-def _since(began: float) -> float:
-    return round(time.monotonic() - began, 2)
 
 
 @dataclass
@@ -222,21 +136,21 @@ class Loop:
         self._say("learning", began, round=number, **self._learning(tenant_id, made, concept))
 
     def _say(self, event: str, began: float, **values: Any) -> None:
-        self.say({"event": event, "simulated": True, **values, "took_s": _since(began)})
+        self.say({"event": event, "simulated": True, **values, "took_s": since(began)})
 
     def _until(self, look: Callable[[], Any], what: str) -> Any:
         """Return what a look finds as soon as it finds something.
 
         Raises:
-            LoopFailed: it takes too long.
-            LoopStopped: somebody has stopped it.
+            RunFailed: it takes too long.
+            RunStopped: somebody has stopped it.
         """
         deadline = time.monotonic() + PATIENCE
         while not (found := look()):
             if self.stopped.wait(EACH):
-                raise LoopStopped
+                raise RunStopped
             if time.monotonic() > deadline:
-                raise LoopFailed(f"waited {PATIENCE:g} s in vain for {what}")
+                raise RunFailed(f"waited {PATIENCE:g} s in vain for {what}")
         return found
 
     # --- before the first round -------------------------------------------------------------------------------------
@@ -285,11 +199,11 @@ class Loop:
         """Wait for a job, and return its result.
 
         Raises:
-            LoopFailed: it has failed.
+            RunFailed: it has failed.
         """
         row = self._until(lambda: _over(jobs.find(self.app, job_id)), f"the job {job_id}")
         if row["status"] != "completed":
-            raise LoopFailed(f"the job {row['job_type']} is {row['status']}: {row['error_message']}")
+            raise RunFailed(f"the job {row['job_type']} is {row['status']}: {row['error_message']}")
         result: Mapping[str, Any] = row["result"] or {}
         return result
 
@@ -302,7 +216,7 @@ class Loop:
 
         video = self._until(ended, "the video")
         if video["status"] != "completed":
-            raise LoopFailed(f"the video is {video['status']}: {video['error_message']}")
+            raise RunFailed(f"the video is {video['status']}: {video['error_message']}")
         file = addresses(self.app, video, timedelta(hours=1))
         shown = {"path": str(file["path"]), "sha256": file["sha256"], "seconds": (file["probe"] or {}).get("seconds")}
         return {"video_id": video["id"], **shown}
@@ -317,7 +231,7 @@ class Loop:
             rows = [posts.show(self.app, tenant_id, post_id) for post_id in ids]
             for row in rows:
                 if row["status"] in (*OVER, PostStatus.UNCONFIRMED):
-                    raise LoopFailed(f"the post to {NAMES[row['platform']]} is {row['status']}: {row['error_message']}")
+                    raise RunFailed(f"the post to {NAMES[row['platform']]} is {row['status']}: {row['error_message']}")
             there = all(
                 row["status"] == PostStatus.PUBLISHED and row["external_id"] and row["permalink"] for row in rows
             )

@@ -2,6 +2,7 @@
 
 postgres/  redis/     data            secrets.json    passwords, kept as long as the data
 postgres.log  .log    of this run     state.json      of the running `viral up`; gone when it stops
+simulated.json        if all data are made up (`viral dev demo`)
                                       lock            held by it (an flock: a file left behind means nothing)
 """
 
@@ -111,6 +112,20 @@ def passwords(home: Path) -> dict[str, str]:
     if missing := [role for role in ROLES if role not in found]:
         raise EmbeddedError(f"{path} lacks {', '.join(missing)}: restore it, or move {home} away to start empty.")
     return found
+
+
+SIMULATED = "simulated.json"
+"""In a home whose data are made up; kept as long as they are."""
+
+
+def mark_simulated(home: Path) -> None:
+    """Write down that all data of this home are simulated, so that whatever shows them says so."""
+    make_home(home)
+    write_private(home / SIMULATED, {"simulated": True})
+
+
+def is_simulated(home: Path) -> bool:
+    return (home / SIMULATED).is_file()
 
 
 def write_private(path: Path, content: object) -> None:

@@ -43,8 +43,8 @@ class Supervisor:
 
     `on_exit` is called when some child process of ours has ended, also one that is none of `children`; the lines that
     it returns are logged, an error that it raises ends the run. `on_children` gets the running children each time they
-    change. `ready` is called every 50 ms after the start, must answer at once, and delays `on_started`. `out` takes
-    colours and escapes as they are.
+    change. `ready` is called every 50 ms after the start, must answer at once, and delays `on_started`. `on_stop` is
+    called before the children are stopped. `out` takes colours and escapes as they are.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Supervisor:
         on_exit: Callable[[], Iterable[str]] = tuple,
         on_children: Callable[[Sequence[ChildRecord]], None] = lambda children: None,
         ready: Callable[[], bool] = lambda: True,
+        on_stop: Callable[[], object] = lambda: None,
         quick: float = 10.0,
         give_up_after: int = 5,
         backoff: float = 0.5,
@@ -66,6 +67,7 @@ class Supervisor:
         self._on_exit = on_exit
         self._on_children = on_children
         self._ready = ready
+        self._on_stop = on_stop
         self._quick = quick
         self._give_up_after = give_up_after
         self._backoff = backoff
@@ -100,6 +102,7 @@ class Supervisor:
                     self._restart_ended()
                     self._start_due()
             finally:
+                self._on_stop()
                 self._stop_all()
         return 1 if self._failed else 0
 

@@ -140,9 +140,11 @@ def outside(
     *,
     everything: bool = False,
     trends: bool = False,
+    models: bool = False,
     seed: int | None = None,
 ) -> Iterator[Outside]:
-    """Play the platforms, with `trends` the sources of trends too, and with `everything` all else that we know to play.
+    """Play the platforms, with `trends` the sources of trends and with `models` language models too, and with
+    `everything` all else that we know to play.
     `say` gets, from a thread of its own, each request and each post as they come. From `seed` follow the ids of posts
     on TikTok, YouTube and Instagram, and so how their numbers grow."""
     found = Outside()
@@ -157,9 +159,10 @@ def outside(
             found.settings |= platform.settings(simulator)
         if trends:
             _play_trends(found, stack)
+        if models or everything:
+            _play_models(found, stack)
         if everything:
             _play_clips(found, stack)
-            _play_models(found, stack)
             _play_books(found, stack)
         page = stack.enter_context(Loopback(lambda request: _page(found, request), protocol="HTTP/1.1"))
         found.page = page.url

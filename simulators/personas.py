@@ -76,3 +76,53 @@ def milliseconds(moment: datetime) -> int:
 
 def maybe_seconds(moment: datetime | None) -> int | None:
     return None if moment is None else seconds(moment)
+
+
+FIRST_NAMES = (
+    *(
+        "Ada",
+        "Grace",
+        "Alan",
+        "Edsger",
+        "Barbara",
+        "Donald",
+        "Frances",
+        "John",
+        "Katherine",
+        "Ken",
+        "Margaret",
+        "Niklaus",
+    ),
+    *("Radia", "Tim", "Hedy", "Claude", "Annie", "Dennis", "Evelyn", "Vint", "Karen", "Leslie", "Mary", "Tony"),
+)
+LAST_NAMES = (
+    *("Amber", "Birch", "Cole", "Dale", "Ember", "Finch", "Grove", "Hale", "Ivers", "Juniper", "Kerr", "Linden"),
+    *("Marsh", "North", "Oakley", "Poole", "Quill", "Reed", "Sorrel", "Thorne", "Umber", "Vale", "Wren", "Yarrow"),
+)
+TRADES = (
+    *(
+        "bakery",
+        "cycles",
+        "ceramics",
+        "garden",
+        "kitchen",
+        "coffee",
+        "chess",
+        "piano",
+        "climbing",
+        "books",
+        "tea",
+        "dogs",
+    ),
+    *("repairs", "letters", "knives", "maps", "bread", "boats", "birds", "yoga", "cameras", "vinyl", "soap", "cheese"),
+)
+
+
+def named_persona(rng: Random, taken: set[str]) -> tuple[Persona, str]:
+    """A new person with a name and an address that speaks of what they do, none of which is in `taken` yet."""
+    while True:
+        first, last, trade = rng.choice(FIRST_NAMES), rng.choice(LAST_NAMES), rng.choice(TRADES)
+        domain = f"{last}-{trade}.example".lower()
+        if domain not in taken:
+            taken.add(domain)
+            return random_persona(rng, email=f"{first.lower()}@{domain}"), f"{first} {last}"

@@ -112,9 +112,10 @@ class WebDeps:
     """Makes what answers `/metrics`, given what tries to write to Postgres and says "ok"."""
 
 
-def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
+def run(settings: Settings, *, calendar: Sequence[Timetable] = (), simulated: bool = False) -> None:
     """The web process: serve until SIGTERM or SIGINT; accepted events are stored before it ends. `calendar` is the
-    scheduler's, which is an entrypoint of its own: `/metrics` and `/ops/schedules` say what of it is overdue.
+    scheduler's, which is an entrypoint of its own: `/metrics` and `/ops/schedules` say what of it is overdue. That all
+    data are `simulated` is said on each page of `/ops`.
 
     Raises:
         SettingsInvalid: a setting that the process needs is missing.
@@ -138,7 +139,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
     rate_limiter = RateLimiter(redis, metrics=app.metrics)
     report = MetricsReport(app.db, app.metrics, role=Role.WEB, release=app.release)
     limits = connection_limits()
-    access = OpsAccess(app, fresh_for=ADMITTED_FOR)
+    access = OpsAccess(app, fresh_for=ADMITTED_FOR, simulated=simulated)
     live = Live(most=min(MOST_STREAMS, limits.others // 4))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
@@ -163,7 +164,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = ()) -> None:
             start_note(app, Role.WEB),
         ),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
-        ops=ops_routes(app, live, access, fresh_for=FRESH_FOR, calendar=calendar),
+        ops=ops_routes(app, live, access, fresh_for=FRESH_FOR, calendar=calendar, simulated=simulated),
         tracing=app.tracing,
         oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
         metrics=app.metrics,

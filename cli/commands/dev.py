@@ -22,6 +22,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment, parsed
+from cli.commands.demo import demo
 from cli.commands.loop import loop
 from cli.configuration import resolve, resolve_offline
 from cli.delivery import Body, deliver
@@ -41,6 +42,7 @@ from workers.runtime import logs
 
 app = Group()
 app.command("loop")(loop)
+app.command("demo")(demo)
 
 PURCHASE = "checkout"
 PURCHASE_HELP = "a whole purchase: checkout completed, subscription active, invoice paid"

@@ -1,8 +1,6 @@
 """`viral dev loop`"""
 
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from random import SystemRandom
 from typing import Annotated, Any
@@ -11,17 +9,15 @@ import typer
 
 from cli.loop import MOST_ROUNDS, MOST_SEED, PLATFORMS, Event, play
 from cli.output import AsJson, console, print_json, print_line
+from cli.own_system import INTERRUPTED, ended_as_by_ctrl_c, own_home
 from domain.learning.numbers import Horizon
 from domain.learning.outcomes import SHOWN
 from domain.posting.platforms import CONCEPT_KEYS
 from domain.text.readable import readable, shortened
 from domain.videos.profiles import NAMES
-from local.temporary import temporary_home
 from simulators.outside import LABEL
 
 GONE = "All of it is gone again; with --home DIR it is kept, the video too."
-INTERRUPTED = 130
-"""What a shell says of a program that Ctrl-C has ended."""
 
 
 def loop(
@@ -64,7 +60,7 @@ def loop(
         if not as_json:
             show_event(event)
 
-    with _ended_as_by_ctrl_c(), _home(home) as place:
+    with ended_as_by_ctrl_c(), own_home(home) as place:
         if not as_json:
             console().print(f"{LABEL}\nseed {chosen}\n")
         whole = play(place, seed=chosen, rounds=rounds, say=say, durable=home is not None)
@@ -74,39 +70,6 @@ def loop(
         raise typer.Exit(INTERRUPTED)
     if as_json:
         print_json(rows)
-
-
-@contextmanager
-def _home(kept: Path | None) -> Iterator[Path]:
-    """Return a folder for the loop: the one to keep, or one that is removed at the end, whatever happens."""
-    if kept is not None:
-        if kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
-            raise typer.BadParameter(
-                f"{kept} is there already, and the posts of another loop would be on platforms that are gone:"
-                " name a new folder",
-                param_hint="--home",
-            )
-        yield kept.absolute()
-        return
-    with temporary_home() as home:
-        yield home
-
-
-@contextmanager
-def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """Have SIGTERM and a closed terminal end it as Ctrl-C does, so that nothing is left behind."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        if before[number] != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import typer
 
 from cli.arguments import Port
 from cli.commands.schedules import calendar
-from cli.configuration import resolve
+from cli.configuration import has_simulated_data, resolve
 from web.main import run
 from workers.runtime.redis_client import refuse_cluster
 
@@ -19,6 +19,6 @@ def web(port: Port = None) -> None:
     refuse_cluster(settings.redis_url)
     changes = {} if port is None else {"port": port, "host": settings.web_host}
     try:
-        run(settings.model_copy(update=changes), calendar=calendar())
+        run(settings.model_copy(update=changes), calendar=calendar(), simulated=has_simulated_data(settings))
     except SystemExit as stopped:  # uvicorn has exit codes of its own
         raise typer.Exit(1 if stopped.code else 0) from None

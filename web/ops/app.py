@@ -57,12 +57,14 @@ def ops_routes(
     fresh_for: float = 0.0,
     calendar: Sequence[Timetable] = (),
     patience: float = PATIENCE,
+    simulated: bool = False,
 ) -> list[BaseRoute]:
     """The routes of `/ops`, for whoever `access` admits. Pages follow what happens if there is `live`; an answer is
-    shown to all who ask within `fresh_for` seconds. `calendar` is the scheduler's."""
+    shown to all who ask within `fresh_for` seconds. `calendar` is the scheduler's. Each page of what is `simulated`
+    says so."""
     environment = templates()
     answers = Answers(fresh_for, woken_at=lambda: live.woken_at if live else None)
-    environment.globals["is_live"] = live is not None
+    environment.globals |= {"is_live": live is not None, "simulated": simulated}
     answer = partial(Answer, app, environment=environment, answers=answers, calendar=calendar, patience=patience)
     inside = Router(
         [
