@@ -313,7 +313,8 @@ class _Written:
         feedback = uuid5(post, f"feedback {horizon}")
         self.past.add(
             "performance_feedback", id=feedback, tenant_id=self.resident.id, generation_id=generation,
-            concept_id=concept, post_id=post, platform=account.platform, horizon=horizon, **counts, observed_at=at, created_at=at,
+            concept_id=concept, post_id=post, platform=account.platform,
+            horizon=horizon, **counts, observed_at=at, created_at=at,
             definition=outcome.definition or None, predicted_score=shown,
         )  # fmt: skip
         if horizon in LEARNED and outcome.value is not None:
