@@ -74,6 +74,7 @@ from db.postgres.errors import Contended as Contended
 from db.postgres.errors import DatabaseUnavailable as DatabaseUnavailable
 from db.postgres.errors import LeaseMissing as LeaseMissing
 from db.postgres.errors import PoolTimeout as PoolTimeout
+from db.postgres.errors import WritesRefused as WritesRefused
 from db.postgres.errors import cause_of, is_stale_plan, why_away
 from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
@@ -449,6 +450,10 @@ class Tx:
     imports = _on_sql(Imports)
 
 
+READ_ONLY = "session is read-only"
+"""What libpq says of a server that takes no writes, if one is asked for that does (`target_session_attrs`)."""
+
+
 class Database:
     """A pool of connections of the application's role.
 
@@ -468,9 +473,10 @@ class Database:
         settings: TransactionSettings = DEFAULT_SETTINGS,
         pool_timeout: float = POOL_TIMEOUT,
         application_name: str = "viral",
+        writes: bool = True,
     ) -> None:
         self.pool_size = pool_size
-        self._url = parse(url)
+        self._url = parse(url) if writes else parse(url).of_any_server()
         self._another = partial(
             Database,
             url,
@@ -482,6 +488,8 @@ class Database:
             application_name=application_name,
         )
         self._separate: list[Database] = []
+        self._reading: Database | None = None
+        self._making = threading.Lock()
         self._new_id = new_id
         self._on_commit = on_commit
         self._origin = origin
@@ -505,6 +513,7 @@ class Database:
 
         Raises:
             DatabaseUnavailable: the server does not answer.
+            WritesRefused: it takes no writes.
             RoleRefused: nothing would keep one tenant's rows from another.
         """
         try:
@@ -512,6 +521,8 @@ class Database:
                 self._url, application_name=self._application_name, settings=self._settings, autocommit=autocommit
             )
         except psycopg.OperationalError as error:
+            if READ_ONLY in str(error):
+                raise WritesRefused(f"Postgres takes no writes: {one_line(error)}") from error
             raise DatabaseUnavailable(f"Postgres does not answer: {one_line(error)}") from error
 
     @contextmanager
@@ -568,6 +579,14 @@ class Database:
         """A pool beside this one, for work that must not wait for it; it is closed with this one."""
         self._separate.append(self._another(pool_size=pool_size))
         return self._separate[-1]
+
+    def reading(self) -> "Database":
+        """A pool of one connection to a server that may refuse writes, for who only looks while no other is there."""
+        with self._making:
+            if self._reading is None:
+                self._reading = self._another(pool_size=1, writes=False)
+                self._separate.append(self._reading)
+            return self._reading
 
     def close(self) -> None:
         for each in (self, *self._separate):

@@ -6,6 +6,7 @@ from typing import Any
 from cli.output import AsJson, console, print_json, show
 from cli.session import session
 from workers.ops import overview
+from workers.ops.looking import looked
 from workers.ops.queues import QueueOverview
 
 QUEUES = ("queue", "waiting", "running", "scheduled", "oldest_age", "workers", "paused_at")
@@ -17,7 +18,7 @@ def status(as_json: AsJson = False) -> None:
     What cannot be known now is told before it. The page `/ops` shows the same, with charts.
     """
     with session() as app:
-        found = overview.status(app)
+        found, _ = looked(app, overview.status)
     if as_json:
         print_json({"at": found.at, "doubts": found.doubts, "harms": found.harms, "queues": found.queues})
         return

@@ -20,6 +20,11 @@ class DatabaseUnavailable(Unavailable):
     """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
 
 
+class WritesRefused(DatabaseUnavailable):
+    """Postgres answers, and takes no writes: it is a standby, or was made read-only. Who only looks may ask
+    `Database.reading`."""
+
+
 class PoolTimeout(DatabaseUnavailable):
     """Every connection of the pool was in use for as long as one may wait for it. Postgres itself may be well."""
 

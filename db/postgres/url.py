@@ -7,7 +7,7 @@ left out with a reason, or refused by name; so libpq never sees one that it does
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -105,6 +105,10 @@ class DatabaseUrl:
     pool_timeout: int | None = None
     pooled: bool = False
     ignored: tuple[str, ...] = ()
+
+    def of_any_server(self) -> "DatabaseUrl":
+        """The same for whoever only looks: a server that takes no writes will do."""
+        return replace(self, conninfo=make_conninfo(self.conninfo, target_session_attrs="any"))
 
 
 def parse(url: str) -> DatabaseUrl:

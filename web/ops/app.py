@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,7 @@ from web.ops.pages.start import START
 from web.ops.pages.tenants import TENANT, TENANTS
 from web.ops.pages.workers import WORKERS
 from workers.app import App
+from workers.ops.looking import looked
 from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
@@ -119,7 +121,7 @@ class Answer:
         template, status = self._page.template, 200
         try:
             async with asyncio.timeout(self._patience):
-                shown = await self._answers.get(key, lambda: self._page.view(look))
+                shown = await self._answers.get(key, lambda: self._shown(look))
         except NothingThere as error:
             template, status, shown = "nothing.html", 404, {"says": str(error)}
         except WrongFilter as error:
@@ -131,6 +133,10 @@ class Answer:
             return self._rendered(request, "unavailable.html", says, 503)
         return await self._answers.run(lambda: self._rendered(request, template, shown, status))
 
+    def _shown(self, look: Look) -> Mapping[str, Any]:
+        shown, writes = looked(look.app, lambda app: self._page.view(replace(look, app=app)))
+        return {**shown, "refuses_writes": not writes}
+
     def _rendered(self, request: Request, template: str, shown: Mapping[str, Any], status: int) -> Response:
         theme = request.cookies.get(THEME_COOKIE)
         frame = {
@@ -140,6 +146,7 @@ class Answer:
             "query": request.query_params,
             "theme": theme if theme in THEMES else None,
             "signed_in": signed_in(request),
+            "refuses_writes": False,
         }
         text = self._environment.get_template(template).render({**frame, **shown})
         return HTMLResponse(text, status, HEADERS)

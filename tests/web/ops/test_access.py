@@ -18,12 +18,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, WritesRefused
+from tests.builders import a_tenant
 from web.ops.access import HEADERS, MAX_FORM, OpsAccess
-from web.ops.app import ops_routes
+from web.ops.app import PAGES, ops_routes
 from web.ops.attempts import BURST, BURST_IN_ALL, EVERY
 from web.server.clients import BehindProxies
 from workers.app import App, build
+from workers.ops import overview
+from workers.ops.looking import looked
 from workers.ops.operators import create_token, revoke_token
 
 OPS_TOKEN = "q7Zr0PbW3xNc5Kd9Lm2Vt8Hs4Jf6Yg1A"
@@ -594,22 +597,62 @@ def test_a_body_that_is_no_small_form_is_refused(asking: Asking) -> None:
 
 @pytest.fixture
 def away(app: App, owner_url: str) -> Iterator[Callable[[], None]]:
-    """Have Postgres let nobody into this database any more, as when it is away, or takes no writes."""
+    """Have Postgres let nobody into this database any more, as when it is away."""
+    name = psycopg.conninfo.conninfo_to_dict(owner_url)["dbname"]
+    assert isinstance(name, str)
+    database = sql.Identifier(name)
+    with psycopg.connect(owner_url, dbname="postgres", autocommit=True) as owner:
+
+        def shut() -> None:
+            owner.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false").format(database))
+            end_others(owner, name)
+
+        yield shut
+        owner.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").format(database))
+
+
+@pytest.fixture
+def read_only(app: App, owner_url: str) -> Iterator[Callable[[], None]]:
+    """Have Postgres take no writes any more, as a standby that another one was failed over to."""
     name = psycopg.conninfo.conninfo_to_dict(owner_url)["dbname"]
     assert isinstance(name, str)
     database = sql.Identifier(name)
     with psycopg.connect(owner_url, autocommit=True) as owner:
 
-        def shut() -> None:
+        def turn() -> None:
             owner.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(database))
-            owner.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+            end_others(owner, name)
 
-        yield shut
+        yield turn
         owner.execute("SET default_transaction_read_only = off")
         owner.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(database))
+
+
+def end_others(owner: psycopg.Connection[Any], database: str) -> None:
+    owner.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+        (database,),
+    )
+
+
+def test_pages_and_status_tell_what_a_postgres_has_that_takes_no_writes(
+    app: App, asking: Asking, read_only: Callable[[], None]
+) -> None:
+    client = asking()
+    sign_in(client, create_token(app, "ada", "look").text)
+    tenant_id = a_tenant(app)
+    assert "Postgres takes no writes" not in client.get("/ops").text
+    read_only()
+    pages = [f"/ops{page.path}" for page in PAGES if "{" not in page.path]
+    for path in (*pages, f"/ops/tenants/{tenant_id}", "/ops/queues/llm"):
+        page = client.get(path)
+        assert page.status_code == 200, path
+        assert "Postgres takes no writes" in page.text, path
+    found, writes = looked(app, overview.status)
+    assert not writes
+    assert any("Postgres is read-only" in doubt.says for doubt in found.doubts)
+    with pytest.raises(WritesRefused), app.db.transaction(SYSTEM) as tx:
+        tx.now()
 
 
 def test_whoever_was_admitted_still_is_while_postgres_serves_nobody(
