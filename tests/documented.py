@@ -27,7 +27,15 @@ class Step:
         """Return the words behind `viral`, with `values` in the place of words in capitals."""
         program, *words = shlex.split(self.command, comments=True)
         assert program == "viral", self.command
-        return [re.sub(r"\b[A-Z][A-Z_]+\b", lambda found: values.get(found[0], found[0]), word) for word in words]
+        return [_filled(word, values) for word in words]
+
+    def with_values(self, values: Mapping[str, str]) -> "Step":
+        """Return the step with `values` in what it prints."""
+        return Step(self.command, tuple(_filled(line, values) for line in self.printed))
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\b[A-Z][A-Z_]+\b", lambda found: values.get(found[0], found[0]), text)
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:
