@@ -28,7 +28,7 @@ from workers.jobs.upkeep import prune
 from workers.settings import Settings
 
 
-class Story:
+class Incident:
     """One incident, told block by block; what happens between two of them is the test's."""
 
     def __init__(self, heading: str, viral: Shell) -> None:
@@ -51,21 +51,21 @@ class Story:
 
 
 @pytest.fixture
-def story(
+def incidents(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], Story]:
+) -> Callable[[str], Incident]:
     environment = {
         "DATABASE_URL": settings.database_url,
         "DIRECT_URL": settings.direct_url,
         "REDIS_URL": settings.redis_url,
         "VIRAL_HOME": str(tmp_path / "home"),
     }
-    return lambda heading: Story(heading, Shell(environment, monkeypatch, capsys))
+    return lambda heading: Incident(heading, Shell(environment, monkeypatch, capsys))
 
 
-def test_a_provider_is_down(settings: Settings, tmp_path: Path, story: Callable[[str], Story]) -> None:
+def test_a_provider_is_down(settings: Settings, tmp_path: Path, incidents: Callable[[str], Incident]) -> None:
     with stage(settings, tmp_path / "media") as here:
-        incident = story("A provider is down")
+        incident = incidents("A provider is down")
         for name in ("runwayml", "luma_agents"):
             key, url = (name + "_api_secret" if name == "runwayml" else name + "_api_key"), name + "_base_url"
             incident.viral.environment[key.upper()] = getattr(here.app.settings, key).get_secret_value()
@@ -86,8 +86,8 @@ def test_a_provider_is_down(settings: Settings, tmp_path: Path, story: Callable[
         assert here.bills["runway"].orders == []
 
 
-def test_a_poison_job(app: App, story: Callable[[str], Story]) -> None:
-    incident = story("A poison job")
+def test_a_poison_job(app: App, incidents: Callable[[str], Incident]) -> None:
+    incident = incidents("A poison job")
     with app.db.transaction(SYSTEM) as tx:
         job_id = prune.enqueue(tx)
     for _ in range(2):
@@ -100,8 +100,10 @@ def test_a_poison_job(app: App, story: Callable[[str], Story]) -> None:
     assert incident.is_over
 
 
-def test_stripe_is_away_for_six_hours(selling: App, stripe: StripeSimulator, story: Callable[[str], Story]) -> None:
-    incident = story("Stripe is away for six hours")
+def test_stripe_is_away_for_six_hours(
+    selling: App, stripe: StripeSimulator, incidents: Callable[[str], Incident]
+) -> None:
+    incident = incidents("Stripe is away for six hours")
     tenant_id = a_tenant(selling, name="Ada", created_at=START - timedelta(days=9), stripe_customer_id="cus_ada")
     who = Persona(tenant_id, "cus_ada", "sub_ada", "user_ada", "ada@example.com")
     period = (START, add_months(START, 1))
@@ -121,8 +123,8 @@ def test_stripe_is_away_for_six_hours(selling: App, stripe: StripeSimulator, sto
     assert incident.is_over
 
 
-def test_a_tenants_flood(app: App, story: Callable[[str], Story]) -> None:
-    incident = story("A tenant's flood")
+def test_a_tenants_flood(app: App, incidents: Callable[[str], Incident]) -> None:
+    incident = incidents("A tenant's flood")
     loud, quiet = a_tenant(app, name="Loud"), a_tenant(app, name="Quiet")
     with app.db.transaction(SYSTEM) as tx:
         read_limits.enqueue_many(tx, [{"tenant_id": str(loud), "account_id": str(uuid4())} for _ in range(300)])
@@ -132,8 +134,8 @@ def test_a_tenants_flood(app: App, story: Callable[[str], Story]) -> None:
     assert incident.is_over
 
 
-def test_postgres_fails_over(servers: Servers, app: App, story: Callable[[str], Story]) -> None:
-    incident = story("Postgres fails over")
+def test_postgres_fails_over(servers: Servers, app: App, incidents: Callable[[str], Incident]) -> None:
+    incident = incidents("Postgres fails over")
     with read_only(servers.postgres):
         incident.tell()
     incident.tell()
