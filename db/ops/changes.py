@@ -51,6 +51,21 @@ SELECT * FROM (
 ) AS newest ORDER BY at, id
 """
 
+# What is in force stays, however old: the newest change of anything, and of settings those that no newer one replaces.
+PRUNE = """
+DELETE FROM changes WHERE id IN (
+    SELECT old.id FROM changes AS old
+    WHERE old.at < %(before)s
+      AND EXISTS (SELECT FROM changes AS newer
+                  WHERE newer.kind = old.kind AND newer.subject = old.subject AND newer.id > old.id)
+      AND (old.kind <> 'setting' OR NOT EXISTS (
+          SELECT FROM jsonb_object_keys(CASE jsonb_typeof(old.after) WHEN 'object' THEN old.after ELSE '{}' END) AS name
+          WHERE NOT EXISTS (SELECT FROM changes AS newer
+                            WHERE newer.kind = 'setting' AND newer.subject = old.subject AND newer.id > old.id
+                              AND newer.after ? name)))
+    ORDER BY old.at LIMIT %(limit)s)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeRow:
@@ -122,6 +137,11 @@ class Changes:
     def between(self, since: datetime, until: datetime, limit: int, kind: str | None = None) -> list[ChangeRow]:
         """Changes in [since, until), oldest first; of more than `limit` the newest."""
         return self._rows(RAIL, {"since": since, "until": until, "limit": limit, "kind": kind})
+
+    def prune(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` changes that were made before then, and return how many they were. What is in force
+        stays."""
+        return self._driver.execute(PRUNE, {"before": before, "limit": limit}).rowcount
 
     def _rows(self, query: str, values: Any) -> list[ChangeRow]:
         with self._driver.cursor(row_factory=class_row(ChangeRow)) as cursor:

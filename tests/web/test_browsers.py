@@ -42,6 +42,7 @@ from workers.runtime.ids import Ids
 WANTED = {name.decode(): value.decode() for name, value in ALWAYS}
 HSTS = "strict-transport-security"
 VENDORED = ASSETS / "swagger-ui"
+OPS = ROOT / "web" / "ops"
 ANOTHER_ORIGIN = re.compile(r"https?://|[\"'(=]//")
 
 
@@ -258,9 +259,12 @@ def test_the_files_of_others_are_as_they_were_published() -> None:
     assert version.encode() in (VENDORED / "swagger-ui-bundle.js").read_bytes()
 
 
-def test_the_package_holds_what_the_page_needs(tmp_path: Path) -> None:
+def test_the_package_holds_what_the_pages_need(tmp_path: Path) -> None:
     build: list[Any] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     [wheel] = tmp_path.iterdir()
     packed = set(zipfile.ZipFile(wheel).namelist())
-    assert {str(path.relative_to(ROOT)) for path in ASSETS.rglob("*") if path.is_file()} <= packed
+    for folder in (ASSETS, OPS / "static", OPS / "templates"):
+        needed = {str(path.relative_to(ROOT)) for path in folder.rglob("*") if path.is_file()}
+        assert needed
+        assert needed <= packed

@@ -57,6 +57,9 @@ KEEP_METRICS = {"minute": timedelta(hours=48), "hour": timedelta(days=396)}
 KEEP_PROCESSES = timedelta(days=1)
 """What a process reported last. One that lives and says nothing for so long goes on by another id."""
 
+KEEP_CHANGES = timedelta(days=396)
+"""What was changed in the system, as long as the hours that it is drawn beside."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
@@ -90,6 +93,7 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
     _prune_chain_events(ctx)
     _prune_sounds(ctx)
     _sum_up_metrics(ctx)
+    _prune_changes(ctx)
     with ctx.finish():
         pass
 
@@ -134,6 +138,14 @@ def _sum_up_metrics(ctx: Context) -> None:
             while deleted >= ROWS_PER_TRANSACTION:
                 with ctx.begin() as tx:
                     deleted = tx.series.prune(name, step, ctx.now() - keep, ROWS_PER_TRANSACTION)
+
+
+def _prune_changes(ctx: Context) -> None:
+    """Delete changes that no chart reaches back to; of what is in force it can be seen since when, however long ago."""
+    deleted = ROWS_PER_TRANSACTION
+    while deleted >= ROWS_PER_TRANSACTION:
+        with ctx.begin() as tx:
+            deleted = tx.changes.prune(ctx.now() - KEEP_CHANGES, ROWS_PER_TRANSACTION)
 
 
 @job("upkeep.drop_bodies", system=True)

@@ -337,3 +337,36 @@ def test_minutes_are_summed_up_into_hours_before_they_are_deleted(app: App, drai
             [total] = tx.series.totals()["viral_fence_refusals_total"]
         assert sorted(kept) == [("hour", 2, 3), ("minute", 2, 3)]
         assert (processes, total.value) == ([(1,)], 17)
+
+
+def test_changes_go_after_13_months_but_for_what_is_in_force(app: App, drain: Callable[[], int]) -> None:
+    """Also settings that were changed long ago, and not since: without them a start would record them anew."""
+    rows = [
+        ("deploy", "web", 500, {"release": "1"}),
+        ("deploy", "web", 450, {"release": "2"}),
+        ("setting", "web", 500, {"log_level": "INFO", "port": "1"}),
+        ("setting", "web", 450, {"log_level": "DEBUG"}),
+        ("setting", "web", 10, {"log_level": "INFO"}),
+        ("pause", "llm", 400, {"paused": True}),
+        ("pause", "llm", 399, {"paused": False}),
+        ("pause", "llm", 390, {"paused": True}),
+    ]
+    with app.db.transaction(SYSTEM) as tx:
+        for kind, subject, days, after in rows:
+            tx.driver.execute(
+                "INSERT INTO changes (kind, subject, after, at) VALUES (%s, %s, %s, now() - %s * interval '1 day')",
+                (kind, subject, json.dumps(after), days),
+            )
+        prune.enqueue(tx)
+    assert drain() == 1
+    with app.db.transaction(SYSTEM) as tx:
+        left = [(row.kind, row.after) for row in reversed(tx.changes.listed(limit=100))]
+        in_force, _ = tx.changes.settings("web")
+    assert left == [
+        (kind, after) for kind, _, days, after in rows if days in (10, 390) or (kind, days) in KEPT_FOR_EVER
+    ]
+    assert in_force == {"log_level": "INFO", "port": "1"}
+
+
+KEPT_FOR_EVER = {("deploy", 450), ("setting", 500)}
+"""The release that runs, and the only row with the port."""
