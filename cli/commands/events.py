@@ -11,8 +11,9 @@ from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
 from domain.events.outcomes import Flag, Status
-from domain.ops.event_filters import FAILED, KINDS, SOURCES, SenselessEventFilter, event_filter
+from domain.ops.event_filters import FAILED, KINDS, SOURCES, event_filter
 from domain.ops.masking import written
+from domain.text.filters import SenselessFilter
 from domain.text.readable import lines, readable
 from workers.ops import events
 from workers.ops import lineage as lineages
@@ -69,7 +70,7 @@ def list_events(
     }
     try:
         wanted = event_filter({name: value for name, value in (filled | {"after": after}).items() if value is not None})
-    except SenselessEventFilter as error:
+    except SenselessFilter as error:
         raise typer.BadParameter(str(error)) from None
     with session() as current:
         found = event_list(current, wanted, limit=limit)

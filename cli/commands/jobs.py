@@ -16,7 +16,8 @@ from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from db.schema.queue import JOB_STATUSES
-from domain.queue.job_filters import STATES, SenselessFilter, job_filter
+from domain.queue.job_filters import STATES, job_filter
+from domain.text.filters import SenselessFilter
 from domain.text.readable import lines, plain, readable, shortened
 from domain.text.visible import visible_json
 from workers.app import App

@@ -11,7 +11,8 @@ from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.billing.tiers import Tier
-from domain.ops.tenant_filters import HARMS, SenselessTenantFilter, tenant_filter
+from domain.ops.tenant_filters import HARMS, tenant_filter
+from domain.text.filters import SenselessFilter
 from domain.text.readable import readable
 from workers.ops import tenants
 
@@ -48,7 +49,7 @@ def list_tenants(
     filled |= {"harm": harm or ("deserted" if deserted else None), "after": after}
     try:
         wanted = tenant_filter({name: value for name, value in filled.items() if value is not None})
-    except SenselessTenantFilter as error:
+    except SenselessFilter as error:
         raise typer.BadParameter(str(error)) from None
     with session() as current:
         found = tenants.tenant_list(current, wanted, limit=limit)

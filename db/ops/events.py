@@ -13,7 +13,8 @@ from uuid import UUID
 from db.postgres.connection import AppConnection
 from db.postgres.rows import row_of, rows_of
 from domain.events.outcomes import UNCOMMON, Status
-from domain.ops.event_filters import FAILED, NAMES, EventFilter, Place
+from domain.ops.event_filters import FAILED, NAMES, EventFilter
+from domain.text.filters import Place
 
 WALK: Final = 20_000
 """Events that one answer looks at. The next page looks at the next."""
@@ -128,7 +129,7 @@ class EventViews:
         """Return the newest events that match beyond the place `wanted.after`. `since` and `until` are moments."""
         values = {name: getattr(wanted, name) for name in NAMES} | {"statuses": [*wanted.statuses], "limit": limit + 1}
         if wanted.after is not None:
-            values |= {"at": wanted.after.received_at, "at_id": wanted.after.id}
+            values |= {"at": wanted.after.at, "at_id": wanted.after.id}
         way, exact = self._way(wanted, values)
         self._driver.execute(ALONG_INDEXES, ("off", "0"))
         counted = {"most": MOST_COUNTED + 1}
@@ -139,8 +140,8 @@ class EventViews:
         rows = self._all(ROWS, {"ids": this["ids"][:limit]})
         self._driver.execute(ALONG_INDEXES, ("on", "2"))
         more = len(this["ids"]) > limit
-        end = None if more or this["last_id"] is None else Place(this["last_at"], this["last_id"])
-        further = Place(rows[-1]["received_at"], rows[-1]["id"]) if more else end
+        end = None if more or this["last_id"] is None else Place(this["last_id"], this["last_at"])
+        further = Place(rows[-1]["id"], rows[-1]["received_at"]) if more else end
         counted_all = first["count"] <= MOST_COUNTED and first["last_id"] is None
         return Found(rows, further, None if end is None else WALK, exact, first["count"], counted_all)
 

@@ -9,8 +9,9 @@ from db.identity.people import deserted
 from db.postgres.connection import AppConnection
 from db.postgres.rows import row_of, rows_of
 from db.tenants.quota import QUOTA, locked_quota
-from domain.ops.tenant_filters import NAMES, Place, TenantFilter
+from domain.ops.tenant_filters import NAMES, TenantFilter
 from domain.quota.quota import Quota
+from domain.text.filters import Place
 
 MOST_COUNTED: Final = 10_000
 MOST_USES: Final = 2_000
@@ -139,10 +140,10 @@ class TenantViews:
         count = int(rows_of(self._driver, f"SELECT count(*) AS n FROM ({counted}) AS counted", values)[0]["n"])
         if wanted.after is not None:
             applying.append("(created_at, id) < (%(at)s, %(at_id)s)")
-            values |= {"at": wanted.after.created_at, "at_id": wanted.after.id}
+            values |= {"at": wanted.after.at, "at_id": wanted.after.id}
         rows = rows_of(self._driver, LISTED.format(where=_where(applying)), values)
         more, rows = len(rows) > limit, rows[:limit]
-        return Found(rows, Place(rows[-1]["created_at"], rows[-1]["id"]) if more else None, count)
+        return Found(rows, Place(rows[-1]["id"], rows[-1]["created_at"]) if more else None, count)
 
     def quota(self, tenant_id: UUID) -> Quota:
         """Return the tenant's quota as it stands, unlocked.

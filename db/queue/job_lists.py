@@ -29,7 +29,8 @@ from db.postgres.rows import Listing, listing_of, row_of
 from db.queue.dispatch import READY_JOBS
 from db.schema.queue import BY_A_JOB
 from domain.ids import first_id
-from domain.queue.job_filters import After, JobFilter
+from domain.queue.job_filters import JobFilter
+from domain.text.filters import Place
 
 WALKED: Final = 30_000
 """Rows that a page looks at in a walk: measured at 60 ms where nothing fits (in 1,000,000 jobs)."""
@@ -92,7 +93,7 @@ class Found:
     than asked for because its rows are large: the others are on the next one."""
 
     rows: list[dict[str, Any]]
-    further: After | None = None
+    further: Place | None = None
     looked_at: int | None = None
 
 
@@ -121,7 +122,7 @@ class Query:
         if isinstance(wanted.until, datetime):
             self.values["until_id"] = first_id(wanted.until + ID_SLACK)
         if wanted.after is not None:
-            self.values |= {"after_id": wanted.after.id, "after_end": wanted.after.ended}
+            self.values |= {"after_id": wanted.after.id, "after_end": wanted.after.at}
 
     def small_sets(self) -> list[str]:
         """The sets that an index finds, the likely smaller ones first."""
@@ -164,9 +165,9 @@ class Query:
         more = len(listing.rows) > self.limit or listing.left_out > 0
         return Found(rows, self.position(rows[-1]) if more else None)
 
-    def position(self, row: Mapping[str, Any]) -> After:
+    def position(self, row: Mapping[str, Any]) -> Place:
         ended: datetime | None = row["completed_at"] if self.wanted.by_end else None
-        return After(row["id"], ended)
+        return Place(row["id"], ended)
 
     def _order(self) -> str:
         return "completed_at DESC, id DESC" if self.wanted.by_end else "id DESC"

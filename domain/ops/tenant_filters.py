@@ -1,43 +1,18 @@
-"""The filters of a list of tenants, as they stand in a URL or on a command line."""
+"""The filters of a list of tenants, as they stand in a URL or on a command line (`domain/text/filters.py`)."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Final
 from uuid import UUID
 
 from domain.billing.tiers import Tier
-from domain.errors import ViralError
-from domain.text.storable import is_storable
+from domain.text.filters import Place, SenselessFilter, check_text, one_of, place_of, shortly
 
 HARMS: Final = ("deserted", "needs_reconnect", "failed_posts")
 NAMES: Final = ("plan", "status", "name", "id", "customer", "email", "harm", "after")
 LONGEST: Final = 200
 STATUS: Final = re.compile(r"[a-z_]{1,40}")
-
-
-class SenselessTenantFilter(ViralError):
-    """A filter asks for what cannot be; its text says which one, and how it would make sense."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a list: the tenant that was shown last."""
-
-    created_at: datetime
-    id: UUID
-
-    def __str__(self) -> str:
-        return f"{self.created_at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}~{self.id}"
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        moment, _, tenant_id = text.partition("~")
-        try:
-            return cls(datetime.strptime(moment, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC), UUID(tenant_id))
-        except ValueError:
-            raise SenselessTenantFilter("after: it is no place in this list; begin at the first page") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +34,20 @@ def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
     """Read the filters of a URL or a command line; an empty one is none, and other names are not looked at.
 
     Raises:
-        SenselessTenantFilter: one is too long, or cannot be.
+        SenselessFilter: one is too long, or cannot be.
     """
     filled = {name: query[name].strip() for name in NAMES if query.get(name, "").strip()}
     for name, value in filled.items():
-        if len(value) > LONGEST:
-            raise SenselessTenantFilter(f"{name}: it is longer than {LONGEST} characters")
-        if not is_storable(value):
-            raise SenselessTenantFilter(f"{name}: it has characters that no tenant has")
-    plan, status, harm = filled.get("plan"), filled.get("status"), filled.get("harm")
+        check_text(name, value, LONGEST, "tenant")
+    plan, status = filled.get("plan"), filled.get("status")
     if plan is not None and plan.upper() not in list(Tier):
-        raise SenselessTenantFilter(f"plan: there is no {plan[:40]}; there are {', '.join(Tier)}")
+        raise SenselessFilter(f"plan: there is no {shortly(plan)}; there are {', '.join(Tier)}")
     if status is not None and not STATUS.fullmatch(status):
-        raise SenselessTenantFilter(f"status: {status[:40]} is no status; one is active, past_due, canceled or none")
-    if harm is not None and harm not in HARMS:
-        raise SenselessTenantFilter(f"harm: there is no {harm[:40]}; there are {', '.join(HARMS)}")
+        raise SenselessFilter(f"status: {shortly(status)} is no status; one is active, past_due, canceled or none")
     try:
         tenant_id = UUID(filled["id"]) if "id" in filled else None
     except ValueError:
-        raise SenselessTenantFilter(f"id: {filled['id'][:40]} is no id of a tenant") from None
-    after = filled.get("after")
+        raise SenselessFilter(f"id: {shortly(filled['id'])} is no id of a tenant") from None
     return TenantFilter(
         plan=None if plan is None else Tier[plan.upper()],
         status=status,
@@ -86,8 +55,8 @@ def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
         id=tenant_id,
         customer=filled.get("customer"),
         email=filled.get("email"),
-        harm=harm,
-        after=None if after is None else Place.read(after),
+        harm=one_of("harm", filled.get("harm"), HARMS),
+        after=place_of(filled.get("after"), with_time=True),
     )
 
 

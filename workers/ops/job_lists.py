@@ -7,7 +7,8 @@ from uuid import UUID
 
 from db.queue.job_lists import TEXT_FIELDS, Found
 from db.transaction import SYSTEM
-from domain.queue.job_filters import JobFilter, uuid_of
+from domain.queue.job_filters import JobFilter
+from domain.text.filters import uuid_of
 from workers.app import App
 from workers.ops.job_reports import masked_job
 from workers.ops.reveals import note_reveal

@@ -11,11 +11,11 @@ from domain.ops.event_filters import (
     SOURCES,
     STATUSES,
     EventFilter,
-    SenselessEventFilter,
     event_filter,
     query_of,
 )
 from domain.ops.masking import written
+from domain.text.filters import SenselessFilter
 from domain.text.shell import command
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.event_views import event_list, event_report
@@ -24,7 +24,7 @@ from workers.ops.event_views import event_list, event_report
 def view_list(look: Look) -> Mapping[str, Any]:
     try:
         found = event_list(look.app, event_filter(look.query))
-    except SenselessEventFilter as error:
+    except SenselessFilter as error:
         raise WrongFilter(str(error)) from None
     older = None if found.further is None else f"/ops/events?{urlencode(query_of(found.further))}"
     choices = {"sources": SOURCES, "statuses": STATUSES, "flags": FLAGS}

@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from domain.errors import UnknownJob
-from domain.queue.job_filters import QUERY, STATES, JobFilter, SenselessFilter, job_filter, uuid_of
+from domain.queue.job_filters import QUERY, STATES, JobFilter, job_filter
+from domain.text.filters import SenselessFilter, uuid_of
 from domain.text.shell import word
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.engine.queues import QUEUES

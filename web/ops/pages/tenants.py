@@ -8,8 +8,9 @@ from uuid import UUID
 
 from domain.billing.tiers import Tier
 from domain.errors import UnknownTenant
-from domain.ops.event_filters import SenselessEventFilter, event_filter
-from domain.ops.tenant_filters import HARMS, NAMES, SenselessTenantFilter, TenantFilter, query_of, tenant_filter
+from domain.ops.event_filters import event_filter
+from domain.ops.tenant_filters import HARMS, NAMES, TenantFilter, query_of, tenant_filter
+from domain.text.filters import SenselessFilter
 from domain.text.shell import command
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.tenants import tenant_list, tenant_report
@@ -30,7 +31,7 @@ STATUSES = (
 def view_list(look: Look) -> Mapping[str, Any]:
     try:
         wanted = tenant_filter(look.query)
-    except SenselessTenantFilter as error:
+    except SenselessFilter as error:
         raise WrongFilter(str(error)) from None
     found = tenant_list(look.app, wanted)
     older = None if found.further is None else f"/ops/tenants?{urlencode(query_of(found.further))}"
@@ -52,7 +53,7 @@ def _moment(text: str) -> datetime | None:
     """Read the moment of the past that is asked for; a span of time is so long ago."""
     try:
         since = event_filter({"since": text}).since
-    except SenselessEventFilter as error:
+    except SenselessFilter as error:
         raise WrongFilter(str(error).replace("since:", "at:", 1)) from None
     return since if since is None or isinstance(since, datetime) else datetime.now(UTC) - since
 
