@@ -10,24 +10,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+import structlog
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from db.transaction import SYSTEM
+from domain.errors import Unavailable
 from domain.queue.retries import Backoff
 from integrations.stripe import webhooks as stripe
 from simulators.stripe.events import stripe_event
-from tests.builders import NOV_22, job_row
+from tests.builders import NOV_22, a_tenant, job_row
 from tests.drain import drain
 from web.api.app import create_api
 from web.main import WebDeps, create_app
 from workers.app import App, build
 from workers.engine.job import Batch, Context, JobType, job
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime import logs
 from workers.runtime.ids import Ids
 from workers.settings import Settings
 
@@ -91,7 +95,7 @@ def of_event(ctx: Context, event_id: UUID) -> None:
 
 
 @contextmanager
-def serving(app: App) -> Iterator[httpx.Response]:
+def serving(app: App, signature: str | None = None, event_job: JobType[Any] | None = None) -> Iterator[httpx.Response]:
     """What a webhook of Stripe is answered."""
     secrets = app.settings.reveal(app.settings.stripe_webhook_secret)
     deps = WebDeps(
@@ -102,14 +106,15 @@ def serving(app: App) -> Iterator[httpx.Response]:
         redis_ping=app.notifier.probe,
         clock=NOV_22.timestamp,
         make_id=Ids(),
-        stripe_job=of_event,
+        stripe_job=event_job or of_event,
         clerk_job=apply_clerk_event,
         api=create_api(app, sessions=None, clock=NOV_22.timestamp),
         tracing=app.tracing,
     )
     web = create_app(deps)
     body = json.dumps(stripe_event("customer.subscription.updated", {"id": "sub_1"}, at=NOV_22)).encode()
-    headers = {"Stripe-Signature": stripe.sign(body, secrets[0], int(NOV_22.timestamp())), "X-Request-Id": "mine-1"}
+    signature = signature or stripe.sign(body, secrets[0], int(NOV_22.timestamp()))
+    headers = {"Stripe-Signature": signature, "X-Request-Id": "mine-1"}
 
     async def post() -> httpx.Response:
         async with web.rest.router.lifespan_context(web.rest):
@@ -143,6 +148,70 @@ def test_a_webhook_its_job_and_the_job_that_this_enqueues_are_one_trace(settings
     with again.db.transaction(SYSTEM) as tx:
         assert tx.driver.execute("SELECT traceparent FROM webhook_events").fetchone() == tuple(with_row)
     again.close()
+
+
+def test_each_line_from_a_webhook_to_the_effect_names_all_that_it_belongs_to(
+    settings: Settings, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Whole lines on a real file: the request's, the job's of the event, and those of the job that this enqueues for a
+    tenant, whose first attempt fails."""
+
+    begun: list[UUID] = []
+
+    @job("testing.effect", max_attempts=2, backoff=Backoff())
+    def effect(ctx: Context, tenant_id: UUID) -> None:
+        structlog.get_logger().info("effect.begun", text="long " * 2000)
+        begun.append(tenant_id)
+        if len(begun) == 1:
+            raise Unavailable("not now")
+        with ctx.finish() as tx:
+            tx.driver.execute("UPDATE tenants SET name = 'Done' WHERE id = %s", (tenant_id,))
+
+    @job("testing.event", system=True, queue="events")
+    def of_event(ctx: Context, event_id: UUID) -> None:
+        with ctx.finish() as tx:
+            tx.work_as(tenant_id)
+            effect.enqueue(tx, tenant_id=tenant_id)
+
+    app = traced(settings, receiver.url)
+    tenant_id = a_tenant(app)
+    with open(tmp_path / "log", "w") as stream:
+        logs.configure("json", "DEBUG", stream)
+        try:
+            with serving(app, "forged", of_event) as refused, serving(app, None, of_event) as answer:
+                assert (refused.status_code, answer.status_code) == (400, 200)
+            for _ in range(3):
+                drain(with_types(app, of_event, effect))
+                with app.db.transaction(SYSTEM) as tx:
+                    tx.driver.execute(
+                        "UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE status = 'pending'"
+                    )
+        finally:
+            logs.configure("console", "WARNING")
+    app.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    [refusal] = [line for line in lines if line["event"] == "webhook.refused"]
+    assert refusal["request_id"] == refused.headers["x-request-id"]
+    assert refusal["client_request_id"] == "mine-1"
+    of_jobs = [line for line in lines if "job_id" in line]
+    with app.db.transaction(SYSTEM) as tx:
+        [(event_id,)] = tx.driver.execute("SELECT id FROM webhook_events").fetchall()
+        ids = dict(tx.driver.execute("SELECT job_type, id::text FROM job_queue").fetchall())
+    [root] = receiver.named("send events")
+    logged = [(line["event"], line["job_type"], line["attempt"]) for line in of_jobs if line["level"] != "debug"]
+    assert logged == [
+        ("job.completed", "testing.event", 1),
+        ("effect.begun", "testing.effect", 1),
+        ("job.failed", "testing.effect", 1),
+        ("effect.begun", "testing.effect", 2),
+        ("job.completed", "testing.effect", 2),
+    ]
+    for line in of_jobs:
+        assert line["job_id"] == ids[line["job_type"]]
+        assert line["trace_id"] == root.trace_id.hex()
+        assert line.get("tenant_id") == (str(tenant_id) if line["job_type"] == "testing.effect" else None)
+        if line["job_type"] == "testing.event":
+            assert line["event_id"] == str(event_id)
 
 
 def test_attempts_are_linked_and_a_failure_says_its_class_alone(settings: Settings, receiver: Receiver) -> None:

@@ -282,7 +282,9 @@ class Attempts:
             return self._complete_without_the_refused(done, error)
         else:
             if len(done) == 1 and completed:
-                log.info("job.completed", job_id=str(done[0].job.id), job_type=done[0].job.job_type)
+                job = done[0].job
+                with working(of_job(job, job.cause, job.traceparent)):
+                    log.info("job.completed")
             elif completed:
                 log.info("jobs.completed", count=len(completed))
             if lost := [str(each.job.id) for each in done if each.job.id not in completed]:
