@@ -1,7 +1,7 @@
 """`GET /metrics`: what all processes have counted, and what is now, as Prometheus reads it.
 
-All of it is read from Postgres, so one web process tells what any other would: one scrape target is enough, and what a
-killed process had reported is still there. Answers are five seconds old at most; without Postgres the last figures are
+All of it is read from Postgres, so each web process reports the same: one scrape target is enough, and what a killed
+process had reported is still there. Answers are five seconds old at most; without Postgres the last figures are
 repeated, and `viral_metrics_age_seconds` says how old they are.
 """
 
@@ -35,11 +35,11 @@ from workers.ops.schedules import Timetable
 from workers.runtime.error_text import text_of
 
 FRESH_FOR: Final = 5.0
-"""Seconds for which what was read is told again."""
+"""Seconds for which what was read is reported again."""
 PATIENCE: Final = 4.0
-"""Seconds that an answer waits for what is being read; then it tells what was read before."""
+"""Seconds that an answer waits for what is being read; then it has what was read before."""
 MOST_ZEROS: Final = 64
-"""Counters of no more combinations of labels are told before anything is counted, so that their first case is seen."""
+"""Counters of no more combinations of labels are reported before anything is counted, so that the first is seen."""
 SILENT: Final = ("no answer", "unreachable")
 """How it begins what is said of a Postgres that is not there."""
 

@@ -17,7 +17,7 @@ COLUMNS = ("name", "kind", "labels", "unit", "help")
 
 @app.command("list")
 def list_metrics(as_json: AsJson = False) -> None:
-    """List the metrics that `/metrics` tells."""
+    """List the metrics that `/metrics` has."""
     rows = [
         {"name": each.name, "kind": each.kind.value, "labels": each.labels, "unit": each.unit, "help": each.help}
         for each in ALL

@@ -147,7 +147,7 @@ class EventViews:
 
     def related(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the events of the same subject around this one, in the order in which they occurred, this one among
-        them, with the id of the object that each tells of (`object_id`)."""
+        them, with the id of the object that each is about (`object_id`)."""
         if row["subject"] is None:
             return []
         names = ("source", "subject", "id")

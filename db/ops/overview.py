@@ -13,7 +13,7 @@ from db.postgres.rows import rows_of
 
 MOST: Final = 10_000
 NAMED: Final = 5
-"""Tenants that are named; of the others their number is told."""
+"""Tenants that are named; the others are counted."""
 
 PAYS: Final = "t.subscription_tier <> 'FREE'"
 

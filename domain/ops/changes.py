@@ -1,4 +1,4 @@
-"""What is kept of settings, so that a change of one can be told, and no secret can be guessed from what is kept."""
+"""What is kept of settings, so that a change of one can be shown, and no secret can be guessed from what is kept."""
 
 import re
 from collections.abc import Mapping

@@ -422,7 +422,7 @@ class OpsAccess:
         if settings.public_url and not is_local_host(urlsplit(settings.public_url).netloc):
             return False
         peer = request.client.host if request.client else ""
-        # nginx passes requests on as HTTP/1.0, and without telling for whom, unless it is told to do otherwise.
+        # nginx passes requests on as HTTP/1.0, and without a word for whom, unless it is set to do otherwise.
         if not is_loopback(peer) or not is_direct(request.scope["headers"]) or request.scope["http_version"] == "1.0":
             return False
         hosts = request.headers.getlist("host")

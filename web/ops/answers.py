@@ -29,8 +29,8 @@ class Answers:
     An answer is used again for `fresh_for` seconds since it was asked for; a refusal (an exception) only by those who
     wait for it. What is shown is shared, so nobody changes it.
 
-    `woken_at` says when open pages were told to look last: an answer that was asked for since then is used until they
-    are told again, since it takes a while until each of fifty has its page.
+    `woken_at` says when open pages were last asked to look: an answer that was asked for since then is used until they
+    are asked again, since it takes a while until each of fifty has its page.
     """
 
     def __init__(

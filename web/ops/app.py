@@ -48,7 +48,7 @@ THEME_COOKIE: Final = "ops_theme"
 A_YEAR: Final = 365 * 24 * 3600
 
 PATIENCE: Final = 20.0
-"""Seconds that a page waits for its answer: a Postgres that hangs ends nothing by itself, and nobody is told."""
+"""Seconds that a page waits for its answer: a Postgres that hangs ends no query, and no error comes of it."""
 
 
 def ops_routes(

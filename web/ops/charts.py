@@ -10,7 +10,7 @@ from workers.ops.overview import Chart
 
 WIDTH, HEIGHT = 600, 160
 INKS: Final = ("link", "doubt", "good", "bad", "text", "quiet")
-"""Colours of lines, by their place; they are told apart by their dashes too."""
+"""Colours of lines, by their place; their dashes differ too."""
 
 
 def drawn(chart: Chart, since: datetime, until: datetime, changed: Sequence[datetime]) -> Mapping[str, Any]:

@@ -40,10 +40,10 @@ class Live:
         self.open = 0
         """Streams."""
         self.woken_at: float | None = None
-        """When pages were told to look last, by this process's clock; None while no stream is open."""
+        """When pages were last asked to look, by this process's clock; None while no stream is open."""
 
     async def answer(self, request: Request) -> Response:
-        """Answer with a stream. A page that had one before is told to look at once: it has missed some."""
+        """Answer with a stream. A page that had one before is asked to look at once: it has missed some."""
         missed = "last-event-id" in request.headers
         return StreamingResponse(self.stream(missed), media_type="text/event-stream")
 

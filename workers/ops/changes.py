@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change. `says` tells it in words, `cause` who did it (`domain/ops/causes.py`; None: nobody is known).
+    """One change. `says` has it in words, `cause` is who did it (`domain/ops/causes.py`; None: nobody is known).
 
     `subject` is the role of a process (deploy, setting), a queue, perhaps one tenant's part of it (limit, pause), or
     `schema` (migration). All texts may come from outside.
@@ -118,7 +118,7 @@ def _is_secret(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The start of a process. `part` tells processes of one role apart that have settings of their own: workers of
+    """The start of a process. `part` names those processes of a role that have settings of their own: workers of
     other queues."""
 
     role: str

@@ -1,6 +1,7 @@
 """Failures by what they failed of, and which release made them rise.
 
-All is told of a window: the newest `MOST` attempts that failed, of jobs that are not archived yet. It says so itself.
+All figures are of a window, which says so itself: the newest `MOST` attempts that failed, of jobs that are not archived
+yet.
 """
 
 from bisect import bisect_left, bisect_right
@@ -24,7 +25,7 @@ SHOWN: Final = 200
 """Groups, and attempts of one, that are shown."""
 
 LATELY: Final = timedelta(days=7)
-"""Deploys are told of so long."""
+"""A deploy is named beside failures for so long."""
 BESIDE: Final = timedelta(hours=1)
 """So long before and after a deploy failures are compared."""
 AT_LEAST: Final = 5
@@ -74,7 +75,7 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was looked at: `since` then (None: all that there is). `says` tells it in words."""
+    """What was looked at: `since` then (None: all that there is). `says` has it in words."""
 
     at: datetime
     since: datetime | None

@@ -194,7 +194,7 @@ HEAD: Final = """# Metrics
 
 How they are kept: docs/decisions/0054-cumulative-reports.md. `viral metrics export DIR` writes this list too.
 
-`GET /metrics` of any web process tells all of them, of all processes: **scrape one**. An answer is five seconds old at
+`GET /metrics` of any web process has all of them, of all processes: **scrape one**. An answer is five seconds old at
 most. It is open to programs on the same machine, and to whoever may look at `/ops`.
 
 * Workers, web and schedulers report what they have counted every ten seconds, if it has changed. A process that is

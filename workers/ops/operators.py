@@ -29,7 +29,7 @@ from workers.app import App
 NOTED_EVERY = timedelta(minutes=1)
 """How often it is written down that a session or a token is used."""
 PATIENCE = timedelta(seconds=5)
-"""Of a look-up: whoever waits longer is told that Postgres does not answer."""
+"""Of a look-up: whoever waits longer gets the answer that Postgres does not answer."""
 
 log = structlog.get_logger()
 

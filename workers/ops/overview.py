@@ -1,6 +1,6 @@
 """The operator's first look: what hurts first, then what cannot be known now, how much waits where, and the charts.
 
-`/ops` and `viral status` say the same sentences. Each names where more is told: a page below `/ops`, and a shell line.
+`/ops` and `viral status` say the same sentences. Each names where there is more: a page below `/ops`, and a shell line.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from workers.runtime.redis_client import describe
 TIERS: Final = sorted((each.tier for each in PLANS.values()), key=lambda tier: -PLANS[tier].usd_per_month)
 
 QUIET_FOR: Final = timedelta(minutes=2)
-"""Processes report with their heartbeat, so one that is silent for this long tells nothing of now."""
+"""Processes report with their heartbeat, so one that is silent for this long says nothing about now."""
 
 HOURLY: Final = timedelta(minutes=65)
 """A schedule of ours runs every hour, whatever there is to do."""
@@ -57,7 +57,7 @@ class Group(StrEnum):
 
 @dataclass(frozen=True)
 class Harm:
-    """One thing that hurts. `says` is a sentence, in which names come from outside; `page` is where `/ops` tells more,
+    """One thing that hurts. `says` is a sentence, in which names come from outside; `page` is where `/ops` has more,
     and `shell` what to type. `at` is since when, or when it last happened."""
 
     group: Group

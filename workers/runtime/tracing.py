@@ -39,7 +39,7 @@ TRACES_PATH = "v1/traces"
 
 
 class TracedJob(WorkedJob, Protocol):
-    """A claimed job, as far as its span tells of it."""
+    """A claimed job, as far as its span names it."""
 
     @property
     def queue(self) -> str: ...
