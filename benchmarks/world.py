@@ -31,6 +31,7 @@ class World:
     metric_minutes: int = 48 * 60
     metric_hours: int = 13 * 730
     changes: int = 3000
+    actions: int = 20_000
 
     @property
     def archived(self) -> int:
@@ -73,6 +74,8 @@ CREATE FUNCTION pg_temp.video(n bigint) RETURNS uuid LANGUAGE sql STABLE AS
 $$ SELECT pg_temp.id(4, n / 2, pg_temp.posted(n / 2 * 2)) $$;
 CREATE FUNCTION pg_temp.worker(n bigint) RETURNS uuid LANGUAGE sql STABLE AS
 $$ SELECT pg_temp.id(5, n, '{now}'::timestamptz - interval '3 hours') $$;
+CREATE FUNCTION pg_temp.acted(n bigint) RETURNS timestamptz LANGUAGE sql STABLE AS
+$$ SELECT '{now}'::timestamptz - interval '90 days' * power(n::float8 / {actions}, 2) - interval '1 minute' $$;
 """
 
 # Of ten jobs that ended six applied an event, and the next was caused by a request, a job or a schedule. Job n is that
@@ -393,6 +396,41 @@ FROM generate_series(1, {changes}::bigint) AS n,
                                     ('migration', 'database', 'revision')) AS c (kind, subject, name)
               OFFSET n % 5 LIMIT 1) AS change
 """
+# A tenth of what operators did was done in bulk, ten things at a time; the newest bulk action was not started yet.
+BULKS = """
+INSERT INTO bulk_actions (id, at, who, action, chosen, reason, state, items, started_at, ended_at, job_id)
+SELECT pg_temp.id(12, n, at), at, 'operator:ada', 'job.retry', '{{"jobs": {{"status": "failed"}}}}',
+       CASE WHEN n > 1 THEN 'the model is back' END, CASE WHEN n > 1 THEN 'completed' ELSE 'previewed' END, 10,
+       CASE WHEN n > 1 THEN at END, CASE WHEN n > 1 THEN at + interval '3 seconds' END,
+       CASE WHEN n > 1 THEN pg_temp.job({finished} - n % {finished}) END
+FROM generate_series(1, {actions}::bigint / 10) AS n, LATERAL (SELECT pg_temp.acted((n - 1) * 10) AS at) AS moment
+"""
+BULK_ITEMS = """
+INSERT INTO bulk_items (bulk_id, position, target, outcome, says, at)
+SELECT pg_temp.id(12, n, at), position, 'job:' || pg_temp.job({finished} - (n * 10 + position) % {finished}),
+       CASE WHEN n > 1 THEN CASE WHEN position = 7 THEN 'refused' ELSE 'done' END END,
+       CASE WHEN n > 1 THEN CASE WHEN position = 7 THEN 'another job of the same key is live' ELSE 'due again' END END,
+       CASE WHEN n > 1 THEN at END
+FROM generate_series(1, {actions}::bigint / 10) AS n, generate_series(0, 9) AS position,
+     LATERAL (SELECT pg_temp.acted((n - 1) * 10) AS at) AS moment
+"""
+ACTED = """
+INSERT INTO operator_actions (id, at, who, action, target, arguments, reason, outcome, says, before, after, ended_at,
+                              bulk_id)
+SELECT pg_temp.id(13, n, at), at, (ARRAY['operator:ada','operator:grace','person:root'])[n % 3 + 1], action, target,
+       '{{}}', CASE WHEN n % 2 = 0 THEN 'the model is back' END,
+       CASE n % 20 WHEN 3 THEN 'refused' WHEN 5 THEN 'begun' ELSE 'done' END,
+       CASE n % 20 WHEN 3 THEN 'it is running, and only a failed or cancelled job can be' WHEN 5 THEN NULL
+            ELSE 'due again' END,
+       jsonb_build_object('status', 'failed'), jsonb_build_object('status', 'pending'),
+       CASE WHEN n % 20 <> 5 THEN at + interval '20 milliseconds' END,
+       CASE WHEN n % 10 = 0 AND n > 10 THEN pg_temp.id(12, n / 10, pg_temp.acted(n - 10)) END
+FROM generate_series(1, {actions}::bigint) AS n, LATERAL (SELECT pg_temp.acted(n) AS at) AS moment,
+     LATERAL (SELECT CASE n % 4 WHEN 0 THEN 'job.retry' WHEN 1 THEN 'job.cancel' WHEN 2 THEN 'post.retry'
+                          ELSE 'queue.pause' END AS action,
+                     CASE n % 4 WHEN 2 THEN 'post:' || pg_temp.post(n % {posts}) WHEN 3 THEN 'queue:render'
+                          ELSE 'job:' || pg_temp.job({finished} - n % {finished}) END AS target) AS what
+"""
 SERIES = """
 INSERT INTO system_metrics (name, value, labels, at, step, buckets)
 SELECT name, CASE WHEN cases > 0 THEN (5 + pg_temp.draw(n * 50 + row, 20, 100)) * 0.05
@@ -419,7 +457,7 @@ IN_TURN = (
     *(LEDGER, USERS, CUSTOMERS, SUBSCRIPTIONS, ACCOUNTS, VIDEOS, SUBMISSIONS, BUDGETS, POSTS, POST_EVENTS, SUBMITTED),
     *(FEEDBACK, LEARNERS, USAGE, SCHEDULE_RUNS),
 )
-BESIDE = (EVENTS, CHANGES, TOTALS, SERIES)
+BESIDE = (EVENTS, CHANGES, BULKS, BULK_ITEMS, ACTED, TOTALS, SERIES)
 
 LABELS_OF_CODE = {
     "queue": ("events", "default", "llm", "media", "render", "social"),

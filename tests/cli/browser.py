@@ -75,6 +75,17 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._order("Emulation.setEmulatedMedia", features=features)
 
+    def submit(self, form: str) -> None:
+        """Press the first button of a form, by its CSS selector, and wait for the page that follows."""
+        self.click(f"{form} button")
+
+    def click(self, what: str) -> None:
+        """Click the first element of a CSS selector, and wait for the page that follows."""
+        self.run("null")
+        self._events.clear()
+        self.run(f"document.querySelector({json.dumps(what)}).click()")
+        self._event("Page.loadEventFired")
+
     def press(self, key: str) -> None:
         """Press a key that writes nothing (`Tab`, `Enter`)."""
         code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]

@@ -128,8 +128,36 @@ class SignedIn:
             return "Signed in with OPS_TOKEN, which names nobody: create named tokens with `viral ops token create`."
         if self.operator == ON_LOOPBACK:
             return (
-                "No token was created yet, so every program on this machine may look. The first token ends that: "
-                "`viral ops token create NAME --role act`."
+                "No token was created yet, so every program on this machine may look, and nobody may act. The first "
+                "token ends that: `viral ops token create NAME --role act`."
+            )
+        return None
+
+    @property
+    def may_act(self) -> bool:
+        return self.why_not is None
+
+    @property
+    def why_not(self) -> str | None:
+        """Why they may only look; None: they may act.
+
+        Only sessions act: a form's proof is made of one. A program has the shell, where each action is a line.
+        """
+        if not self.checked:
+            return "Postgres does not answer, so nobody can act until it does"
+        if self.operator == ON_LOOPBACK:
+            return (
+                "whoever needs no token only looks. `viral ops token create NAME --role act` makes a token; sign in"
+                " with it at /ops/login"
+            )
+        if not self.has_session:
+            return (
+                "a bearer token only looks here: sign in at /ops/login, or use the shell, where each action is a line"
+            )
+        if self.role is not OperatorRole.ACT:
+            return (
+                "your token may look and not act; whoever has a shell here makes one that may:"
+                " `viral ops token create NAME --role act`"
             )
         return None
 
@@ -500,7 +528,7 @@ class Guard(BaseRoute):
 
     def __init__(self, access: OpsAccess, inside: ASGIApp, environment: Environment) -> None:
         self._access = access
-        self._inside = inside
+        self.inside = inside
         self._environment = environment
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -546,7 +574,7 @@ class Guard(BaseRoute):
     async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if path.startswith(STATIC):  # the same for everybody
-            await self._inside(scope, receive, send)
+            await self.inside(scope, receive, send)
             return
         if path in (LOGIN, LOGOUT):
             response = await (self._login(request) if path == LOGIN else self._logout(request))
@@ -554,7 +582,7 @@ class Guard(BaseRoute):
             if request.method not in ("GET", "HEAD"):
                 check_own_origin(request, self._access._public_origin)
             request.state.signed_in = await self._access.admitted(request)
-            await self._inside(scope, receive, send)
+            await self.inside(scope, receive, send)
             return
         await response(scope, receive, send)
 
@@ -581,8 +609,7 @@ class Guard(BaseRoute):
         form = await read_form(request)
         session = session_of(request)
         if session is not None:
-            if not is_form_of(session, form.get("form_token", "")):
-                raise Refused(403, "this form was not made for your session: load the page again")
+            check_form(request, form.get("form_token", ""))
             await self._access.run(self._access.sign_out, session)
         response = RedirectResponse(LOGIN, 303)
         for name, path, secure in ((COOKIE, HOME, False), (COOKIE_OVER_HTTPS, "/", True)):
@@ -614,6 +641,29 @@ def signed_in(request: Request) -> SignedIn:
     """Return who asks, whom `Guard` has admitted."""
     found: SignedIn = request.state.signed_in
     return found
+
+
+def check_may_act(request: Request) -> SignedIn:
+    """Return who asks, if they may act.
+
+    Raises:
+        Refused: 403; it says what is missing.
+    """
+    who = signed_in(request)
+    if (why_not := who.why_not) is not None:
+        raise Refused(403, why_not)
+    return who
+
+
+def check_form(request: Request, sent: str) -> None:
+    """Refuse a form that was not made for the session that sends it.
+
+    Raises:
+        Refused: 403.
+    """
+    session = session_of(request)
+    if session is None or not is_form_of(session, sent):
+        raise Refused(403, "this form was not made for your session: load the page again")
 
 
 def check_site(request: Request, public_origin: Callable[[], str]) -> None:
@@ -669,29 +719,33 @@ def session_of(request: Request) -> str | None:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of a form; of a field that is sent twice, the first.
+    """Return the fields of a small form; of a field that is sent twice, the first. Raises what `read_fields` does."""
+    return {name: values[0] for name, values in (await read_fields(request)).items()}
+
+
+async def read_fields(request: Request, size: int = MAX_FORM, fields: int = MAX_FIELDS) -> dict[str, list[str]]:
+    """Return the fields of a form of at most `size` bytes and so many fields, each with all its values.
 
     Raises:
-        Refused: 413, 415 or 400: it is no small form.
+        Refused: 413, 415 or 400: it is no such form.
         Disconnected: it did not arrive.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise Refused(415, "send a form: application/x-www-form-urlencoded")
     with Body() as body:
         try:
-            content = await body.read(request.scope, request.receive, MAX_FORM)
+            content = await body.read(request.scope, request.receive, size)
         except BodyTooLarge as error:
             raise Refused(413, str(error)) from None
     try:
-        fields = parse_qs(content.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        return parse_qs(content.decode("ascii"), keep_blank_values=True, max_num_fields=fields)
     except ValueError:
         raise Refused(400, "this form is not understood") from None
-    return {name: values[0] for name, values in fields.items()}
 
 
 def _set_session(response: Response, request: Request, session: str) -> None:
     """SameSite is Lax and not Strict: whoever follows a link in a mail about an alert is to be signed in there. A GET
-    changes nothing here, and what changes something asks for more than a cookie."""
+    changes nothing, and what changes something asks for more than a cookie."""
     secure = is_https(request.scope) or request.headers.get("origin", "").startswith("https://")
     response.set_cookie(
         COOKIE_OVER_HTTPS if secure else COOKIE,

@@ -1,4 +1,4 @@
-"""`/ops`, the operator's page: it shows what `workers/ops` answers, and changes nothing."""
+"""`/ops`, the operator's page: it shows what `workers/ops` answers, and what is done there is done by it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,29 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-from jinja2 import Environment
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from domain.errors import Unavailable
-from web.ops.access import HEADERS, Guard, OpsAccess, signed_in
+from web.ops.access import Guard, OpsAccess, signed_in
+from web.ops.acting import Acting, FormThreads
 from web.ops.answers import Answers
-from web.ops.filters import with_query
+from web.ops.frame import Frame, keep_theme
+from web.ops.histories import about, outcome
 from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
+from web.ops.pages.accounts import ACCOUNT
+from web.ops.pages.actions import ACTIONS_PAGE
 from web.ops.pages.changes import CHANGES
 from web.ops.pages.events import EVENT, EVENTS
 from web.ops.pages.failures import FAILURE_GROUP, FAILURES
 from web.ops.pages.jobs import JOB, JOBS
 from web.ops.pages.learning import LEARNING
 from web.ops.pages.posts import POST, POSTS, VIDEO
+from web.ops.pages.providers import PROVIDERS
 from web.ops.pages.queues import QUEUE, QUEUES
 from web.ops.pages.schedules import SCHEDULES
 from web.ops.pages.start import START
@@ -37,15 +40,14 @@ from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
     *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT, POSTS, POST, VIDEO),
-    *(LEARNING, WORKERS, SCHEDULES, CHANGES),
+    *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, CHANGES, ACTIONS_PAGE),
 )
 """In the order of the menu."""
 
 STATIC: Final = Path(__file__).parent / "static"
 
-THEMES: Final = ("light", "dark")
-THEME_COOKIE: Final = "ops_theme"
-A_YEAR: Final = 365 * 24 * 3600
+DONE: Final = "done"
+"""The filter of any page that names the action whose outcome it shows first."""
 
 PATIENCE: Final = 20.0
 """Seconds that a page waits for its answer: a Postgres that hangs ends no query, and no error comes of it."""
@@ -67,9 +69,12 @@ def ops_routes(
     environment = templates()
     answers = Answers(fresh_for, woken_at=lambda: live.woken_at if live else None)
     environment.globals |= {"is_live": live is not None, "simulated": simulated}
-    answer = partial(Answer, app, environment=environment, answers=answers, calendar=calendar, patience=patience)
+    frame = Frame(environment, PAGES)
+    threads = FormThreads(frame, patience)
+    answer = partial(Answer, app, frame=frame, answers=answers, calendar=calendar, patience=patience)
     inside = Router(
         [
+            *Acting(app, frame, threads).routes(),
             *(Route(f"/ops{page.path}", answer(page), methods=["GET"]) for page in PAGES),
             *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
             Mount("/ops/static", Static(directory=STATIC)),
@@ -95,7 +100,7 @@ class Answer:
         self,
         app: App,
         page: Page,
-        environment: Environment,
+        frame: Frame,
         answers: Answers,
         *,
         calendar: Sequence[Timetable],
@@ -103,7 +108,7 @@ class Answer:
     ) -> None:
         self._app = app
         self._page = page
-        self._environment = environment
+        self._frame = frame
         self._answers = answers
         self._calendar = calendar
         self._patience = patience
@@ -115,13 +120,16 @@ class Answer:
     async def _answer(self, request: Request) -> Response:
         query = dict(request.query_params)
         if "theme" in query:
-            return _keep_theme(request, query["theme"])
+            return keep_theme(request, query["theme"])
+        done = query.pop(DONE, None)
         look = Look(self._app, request.path_params, query, role=signed_in(request).role, calendar=self._calendar)
         key = (self._page.path, *(tuple(sorted(part.items())) for part in (look.path, look.query)), look.role)
+        who = f"operator:{signed_in(request).name}"
+        key += () if done is None else (done, who)
         template, status = self._page.template, 200
         try:
             async with asyncio.timeout(self._patience):
-                shown = await self._answers.get(key, lambda: self._shown(look))
+                shown = await self._answers.get(key, lambda: self._shown(look, done, who))
         except NothingThere as error:
             template, status, shown = "nothing.html", 404, {"says": str(error)}
         except WrongFilter as error:
@@ -130,42 +138,20 @@ class Answer:
             template, status, shown = "unavailable.html", 503, {"says": str(error)}
         except TimeoutError:  # the threads may all be waiting
             says = {"says": f"Postgres has not answered for {self._patience:g} s"}
-            return self._rendered(request, "unavailable.html", says, 503)
-        return await self._answers.run(lambda: self._rendered(request, template, shown, status))
+            return self._frame.rendered(request, self._page, "unavailable.html", says, 503)
+        return await self._answers.run(lambda: self._frame.rendered(request, self._page, template, shown, status))
 
-    def _shown(self, look: Look) -> Mapping[str, Any]:
-        shown, writes = looked(look.app, lambda app: self._page.view(replace(look, app=app)))
+    def _shown(self, look: Look, done: str | None, who: str) -> Mapping[str, Any]:
+        shown, writes = looked(look.app, lambda app: self._view(replace(look, app=app), done, who))
         return {**shown, "refuses_writes": not writes}
 
-    def _rendered(self, request: Request, template: str, shown: Mapping[str, Any], status: int) -> Response:
-        theme = request.cookies.get(THEME_COOKIE)
-        frame = {
-            "page": self._page,
-            "menu": [page for page in PAGES if page.in_menu],
-            "here": _here(request),
-            "query": request.query_params,
-            "theme": theme if theme in THEMES else None,
-            "signed_in": signed_in(request),
-            "refuses_writes": False,
+    def _view(self, look: Look, done: str | None, who: str) -> Mapping[str, Any]:
+        found = None if done is None else outcome(look.app, done)
+        own = found is not None and found.who == who and not found.is_old
+        shown = self._page.view(replace(look, done=found) if own else look)
+        target = None if self._page.about is None else self._page.about(shown)
+        return {
+            **shown,
+            "about": None if target is None else about(look.app, target),
+            "done": found,
         }
-        text = self._environment.get_template(template).render({**frame, **shown})
-        return HTMLResponse(text, status, HEADERS)
-
-
-def _here(request: Request) -> str:
-    """Return the path and the filters of this page, in which nothing is left of how they were sent."""
-    path, query = quote(request.scope["path"], safe="/~@:!$&'()*+,;="), request.scope["query_string"]
-    return with_query(f"{path}?{query.decode('latin-1')}", theme=None)
-
-
-def _keep_theme(request: Request, theme: str) -> Response:
-    """Have the browser keep the choice of a theme, and show the same page again."""
-    response = RedirectResponse(_here(request), 303, HEADERS)
-    if theme in THEMES:
-        secure = request.url.scheme == "https"
-        response.set_cookie(
-            THEME_COOKIE, theme, max_age=A_YEAR, path="/ops", secure=secure, httponly=True, samesite="lax"
-        )
-    else:
-        response.delete_cookie(THEME_COOKIE, path="/ops")
-    return response

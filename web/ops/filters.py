@@ -6,15 +6,50 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from domain.ops.actions import Kind, Target
 from domain.text.readable import lines, quoted, readable, span
 from domain.text.shell import word
 
 KINDS: Final[Mapping[str, Sequence[str]]] = {
-    "good": ("ok", "alive", "active", "completed", "confirmed", "published", "applied", "settled", "paid", "on time"),
-    "runs": ("running", "rendering", "claimed", "submitting", "submitted", "processing", "checking"),
-    "waits": ("pending", "ready", "deferred", "scheduled", "draft", "received", "needs_approval", "intended", "held"),
+    "good": (
+        "ok",
+        "alive",
+        "active",
+        "completed",
+        "confirmed",
+        "published",
+        "applied",
+        "settled",
+        "paid",
+        "on time",
+        "done",
+    ),
+    "runs": ("running", "rendering", "claimed", "submitting", "submitted", "processing", "checking", "cancelling"),
+    "waits": (
+        "pending",
+        "ready",
+        "deferred",
+        "scheduled",
+        "draft",
+        "received",
+        "needs_approval",
+        "intended",
+        "held",
+        "previewed",
+    ),
     "bad": ("failed", "fail", "dead", "needs_reconnect", "missed", "overdue", "late", "banned", "expired", "past_due"),
-    "doubt": ("unconfirmed", "unknown", "parked", "warn", "quarantine", "draining", "unpaid", "in_inbox"),
+    "doubt": (
+        "unconfirmed",
+        "unknown",
+        "parked",
+        "warn",
+        "quarantine",
+        "draining",
+        "unpaid",
+        "in_inbox",
+        "begun",
+        "refused",
+    ),
 }
 """What a word of a state means for who looks at it; of a word like `parked:thin` the part before the colon counts.
 Other words (`cancelled`, `paused`, `ignored:type`) mean that nothing happens: `off`."""
@@ -36,6 +71,8 @@ def filters() -> Mapping[str, Callable[..., Any]]:
         "with_query": with_query,
         "polyline": polyline,
         "short": short,
+        "place": place,
+        "one_of": one_of,
     }
 
 
@@ -89,3 +126,33 @@ def short(value: float | None) -> str:
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+PLACES: Final[Mapping[str, str]] = {
+    Kind.JOB: "/ops/jobs/",
+    Kind.EVENT: "/ops/events/",
+    Kind.POST: "/ops/posts/",
+    Kind.VIDEO: "/ops/videos/",
+    Kind.ACCOUNT: "/ops/accounts/",
+    Kind.TENANT: "/ops/tenants/",
+    Kind.QUEUE: "/ops/queues/",
+}
+
+
+def place(target: Target | str) -> str:
+    """Return the page about a target; of one that cannot be, the list of what was done."""
+    kind, _, name = str(target).partition(":")
+    if kind == Kind.PROVIDER:
+        return "/ops/providers"
+    if kind not in PLACES or not name:
+        return "/ops/actions"
+    return PLACES[kind] + quoted(name.partition("/")[0] if kind == Kind.QUEUE else name)
+
+
+def one_of(target: Target | str) -> str:
+    """Return a target in words: `job 0190…`, `queue social of tenant 0190…`."""
+    kind, _, name = str(target).partition(":")
+    queue, slash, tenant = name.partition("/")
+    if kind == Kind.QUEUE and slash:
+        return f"queue {queue} of tenant {tenant}"
+    return f"{kind} {name}"

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from domain.errors import ViralError
 from web.ops.filters import filters
+from web.ops.histories import Done
 from workers.app import App
 from workers.engine.queues import QUEUES
 from workers.ops.schedules import Timetable
@@ -28,28 +29,38 @@ class WrongFilter(ViralError):
 @dataclass(frozen=True)
 class Look:
     """One request for a page. `path` has the parts of the path in braces, `query` the filters of the URL; both are
-    anybody's text. `role` is that of the operator's token: `look` or `act`. `calendar` is the scheduler's."""
+    anybody's text. `role` is that of the operator's token: `look` or `act`. `calendar` is the scheduler's. `done` is
+    the action whose outcome is shown, if it is one of whoever asks, performed just now."""
 
     app: App
     path: Mapping[str, str]
     query: Mapping[str, str]
     role: str
     calendar: Sequence[Timetable] = ()
+    done: Done | None = None
 
 
 @dataclass(frozen=True)
-class Page:
-    """`view` works in a thread and may take its time; it returns the template's variables.
+class Titled:
+    """What the frame shows of a page: its title, and by its path which entry of the menu it belongs to."""
+
+    path: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Page(Titled):
+    """`view` works in a thread and may take its time; it returns the template's variables. `about` tells of them what
+    the page is about, as a target (`job:<uuid>`): then it has the buttons that act on it, and its history.
 
     Raises, from `view`:
         NothingThere, WrongFilter: as they say.
     """
 
-    path: str
-    title: str
     template: str
     view: Callable[[Look], Mapping[str, Any]]
     in_menu: bool = True
+    about: Callable[[Mapping[str, Any]], str] | None = None
 
 
 def templates() -> Environment:

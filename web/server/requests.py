@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workers.runtime.tracing import NO_SPAN, Span, Tracing
+from workers.runtime.tracing import Span, Tracing
 from workers.runtime.work import Work, working
 
 HEADER: Final = b"x-request-id"
@@ -58,6 +58,9 @@ class Requests:
         if not scope["path"].startswith(TRACED):
             return None
         return self._tracing.request(scope["method"], _route(scope), request_id)
+
+
+NO_SPAN: Final = Span(None)
 
 
 def _of_client(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

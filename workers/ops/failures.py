@@ -126,10 +126,7 @@ def group(tx: Tx, name: str, since: datetime | None = None) -> GroupStory:
     """
     found = {each.name: each for each in _groups(tx, since)}
     if name not in found:
-        raise UnknownGroup(
-            f"no failure of the group {name[:100]} is among the newest {MOST:,} attempts that failed: it is over, its "
-            "jobs are archived, or the name is another one"
-        )
+        raise _unknown(name)
     window = _window(tx, list(found.values()), since)
     rows = [row for row in tx.failures.of_group(name, MOST, since) if _group_of(row) == name]
     minutes = {name: Minutes(Counter(row.ended_at.replace(second=0, microsecond=0) for row in rows))}
@@ -137,6 +134,25 @@ def group(tx: Tx, name: str, since: datetime | None = None) -> GroupStory:
     rises = [_rise(deploys, place, minutes, window) for place in range(len(deploys))][::-1]
     rose = next((rise.deploy.release for rise in rises if rise.rose), None)
     return GroupStory(window, replace(found[name], rose_with=rose), _by_release(rows), rises, rows[:SHOWN])
+
+
+def given_up(tx: Tx, name: str, since: datetime | None = None) -> list[UUID]:
+    """Return the jobs of a group that have given up and wait for a person, in the order in which they were enqueued.
+
+    Raises:
+        UnknownGroup: nothing of the window belongs to it.
+    """
+    rows = [row for row in tx.failures.of_group(name, MOST, since) if _group_of(row) == name]
+    if not rows:
+        raise _unknown(name)
+    return sorted({row.job_id for row in rows if row.status == "failed"})
+
+
+def _unknown(name: str) -> UnknownGroup:
+    return UnknownGroup(
+        f"no failure of the group {name[:100]} is among the newest {MOST:,} attempts that failed: it is over, its "
+        "jobs are archived, or the name is another one"
+    )
 
 
 def _groups(tx: Tx, since: datetime | None) -> list[Group]:

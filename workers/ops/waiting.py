@@ -7,6 +7,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from db.transaction import Tx
+from domain.errors import Rejected
+from domain.ops.actions import Kind, Target
 from domain.posting.accounts import AccountStatus
 from domain.videos.budget import month_of
 from domain.videos.profiles import NAMES
@@ -28,6 +30,13 @@ class Item:
     post_id: UUID | None = None
     video_id: UUID | None = None
 
+    @property
+    def target(self) -> Target | None:
+        """What an operator acts on; None where it is the tenant that has to do something."""
+        if self.post_id is not None:
+            return Target(Kind.POST, str(self.post_id))
+        return None if self.video_id is None else Target(Kind.VIDEO, str(self.video_id))
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -44,6 +53,19 @@ class Part:
 def overview(tx: Tx) -> list[Part]:
     """Return what waits, the worst first: what may be live without our knowing, money, what failed, who is asked."""
     return [_in_doubt(tx), _clips(tx), _failed(tx), _accounts(tx), _consents(tx)]
+
+
+def targets(tx: Tx, part: str) -> list[Target]:
+    """Return the posts and videos of one part of the overview, each once.
+
+    Raises:
+        Rejected: there is no such part.
+    """
+    found = next((each for each in overview(tx) if each.name == part), None)
+    if found is None:
+        raise Rejected(f"there is no part {part[:60]} of what waits for a person")
+    named = [target for each in found.items if (target := each.target) is not None]
+    return list(dict.fromkeys(named))
 
 
 def _in_doubt(tx: Tx) -> Part:

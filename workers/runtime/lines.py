@@ -1,15 +1,13 @@
 """Whole lines on a stream that several threads and processes share.
 
-Each line is one call of the system, under a lock of the process: a file takes that in one piece, whoever else writes. A
-pipe takes 4,096 bytes at once without another's in between, and no more: a longer line (a traceback) is cut in two by
-whoever writes meanwhile, so on a pipe each line is also under a record lock, which the kernel takes back from a process
-that dies. A short line has to take it too: it would stand in the middle of another's long one.
+A pipe takes 4,096 bytes at once without another's in between, and no more: a longer line (a traceback) is cut in two by
+whoever writes meanwhile. So each line is one call, under a lock of the process, and under a record lock of the file or
+pipe, which the kernel takes back from a process that dies.
 """
 
 import fcntl
 import os
 import select
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -31,21 +29,19 @@ class WholeLines:
         self._lock = threading.Lock()
         self._stream: TextIO | None = None
         self._file: int | None = None
-        self._locks = False
 
     def write(self, text: str) -> int:
         with self._lock:
             stream = self._find()
             if stream is not self._stream:
                 self._stream, self._file = stream, _file_of(stream)
-                self._locks = self._file is not None and _cuts_lines(self._file)
             if self._file is None:
                 stream.write(text)
                 stream.flush()
             else:
                 stream.flush()  # what others wrote to the stream comes first
                 encoded = text.encode(stream.encoding or "utf-8", "backslashreplace")
-                (_write_locked if self._locks else _write)(self._file, encoded)
+                _write(self._file, encoded)
         return len(text)
 
     def flush(self) -> None:
@@ -59,24 +55,15 @@ def _file_of(stream: TextIO) -> int | None:
         return None
 
 
-def _cuts_lines(file: int) -> bool:
-    mode = os.fstat(file).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-
 def _write(file: int, line: bytes) -> None:
-    written = 0
-    while written < len(line):
-        try:
-            written += os.write(file, line[written:] if written else line)
-        except BlockingIOError:
-            select.select([], [file], [], PATIENCE)
-
-
-def _write_locked(file: int, line: bytes) -> None:
     locked = _locked(file)
     try:
-        _write(file, line)
+        left = memoryview(line)
+        while left:
+            try:
+                left = left[os.write(file, left) :]
+            except BlockingIOError:
+                select.select([], [file], [], PATIENCE)
     finally:
         if locked:
             fcntl.lockf(file, fcntl.LOCK_UN)

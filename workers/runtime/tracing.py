@@ -98,10 +98,6 @@ class Span:
         self.end()
 
 
-NO_SPAN: Final = Span(None)
-"""The span of whatever is not traced."""
-
-
 class Tracing:
     """The spans of one process. Without a `provider` it traces nothing."""
 
@@ -140,7 +136,7 @@ class Tracing:
     def request(self, method: str, route: str, request_id: str) -> Span:
         """Begin the span of a request: a trace of its own, since whoever calls is not believed."""
         if self._tracer is None:
-            return NO_SPAN
+            return Span(None)
         attributes = {"http.request.method": method, "http.route": route, "viral.request_id": request_id}
         return self._start(f"{method} {route}", SERVER, None, attributes)
 
@@ -159,7 +155,7 @@ class Tracing:
         job's is linked to `beside`, that of the first.
         """
         if self._tracer is None:
-            return NO_SPAN
+            return Span(job.traceparent)
         attributes = _messaging("process", job.queue) | {
             "messaging.message.id": str(job.id),
             "viral.job_type": job.job_type,
@@ -182,7 +178,7 @@ class Tracing:
         links: Sequence[str | None] = (),
     ) -> Span:
         if self._tracer is None:
-            return NO_SPAN if parent is None else Span(parent)
+            return Span(parent)
         from opentelemetry import trace  # noqa: PLC0415 - imported when tracing is on
         from opentelemetry.context import Context  # noqa: PLC0415
 
@@ -203,7 +199,7 @@ class Tracing:
 
 def of_attempt(job: TracedJob, span: Span) -> Work:
     """Return the work of an attempt at a job within its span."""
-    return work.of_job(job, job.cause, span.traceparent or job.traceparent)
+    return work.of_job(job, job.cause, span.traceparent)
 
 
 def open_tracing(endpoint: str, traces_endpoint: str, headers: str, *, service: str) -> Tracing:

@@ -45,7 +45,7 @@ def test_texts_of_ours_lose_their_addresses_only() -> None:
 @pytest.mark.parametrize("piece", ["token=", "sk_", "Bearer ", "://a"])
 def test_no_secret_takes_long(piece: str) -> None:
     began = time.process_time()
-    assert without_secrets(piece * 100_000)
+    assert len(without_secrets(piece * 1_000_000)) < LONGEST + 100
     assert time.process_time() - began < 5
 
 

@@ -3,6 +3,8 @@
 It starts servers of its own and needs a browser (.ci/run installs one). Nothing from outside is on the pictures.
 """
 
+import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +30,11 @@ PICTURES = {
     "failures": ("/ops/failures", "light", 1200),
     "events": ("/ops/events?status=parked", "light", 1200),
     "phone": ("/ops/queues", "dark", 390),
+    "actions": ("/ops/actions", "light", 1200),
 }
+WHO = "ada"
+"""Who is signed in on the pictures."""
+
 FIRST_OF = {
     "job": ("/ops/jobs?status=failed", "/ops/jobs/"),
     "event": ("/ops/events?status=parked", "/ops/events/"),
@@ -55,21 +61,29 @@ def main() -> int:
             port = free_port()
             environment = ours(DATABASE_URL=urls.app, REDIS_URL=urls.redis, HOST="127.0.0.1")
             command = [sys.executable, "-m", "cli.main", "web", "--port", str(port)]
+            making = [sys.executable, "-m", "cli.main", "ops", "token", "create", WHO, "--role", "act", "--json"]
+            made = subprocess.run(making, env=environment, cwd=folder, capture_output=True, check=True)
             with running(command, environment, folder), browser.a_page(chromium, folder / "browser") as page:
-                take(page, f"http://127.0.0.1:{port}")
+                take(page, f"http://127.0.0.1:{port}", json.loads(made.stdout)["token"])
     return 0
 
 
-def take(page: browser.Page, origin: str) -> None:
+def take(page: browser.Page, origin: str, token: str) -> None:
     until(lambda: _answers(origin), "the web process to serve", within=60)
+    page.open(f"{origin}/ops/login")
+    page.run(f"document.querySelector('[name=token]').value = {token!r}")
+    page.submit("form.sign-in")
+    asking = httpx.Client(base_url=origin, headers={"Authorization": f"Bearer {token}"}, timeout=60)
     wanted = dict(PICTURES)
     for name, (listed, below) in FIRST_OF.items():
-        links = Document(httpx.get(origin + listed, timeout=60).text).links
+        links = Document(asking.get(listed).text).links
         found = next((link for link in links if link.startswith(below)), None)
         if found is not None:
             wanted[name] = (found, "light", 1200)
+        if found is not None and name == "job":
+            wanted["act"] = (f"/ops/act/job.retry?target=job:{found.rpartition('/')[2]}", "light", 1200)
     for name, (path, scheme, width) in wanted.items():
-        if httpx.get(origin + path, timeout=60).status_code != 200:
+        if not path.startswith("/ops/act/") and asking.get(path).status_code != 200:
             print(f"{path}: there is no such page")
             continue
         page.show_as(width=width, height=HEIGHT, scheme=scheme)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from domain.errors import UnknownEvent
+from domain.ops.actions import Kind
 from domain.ops.event_filters import (
     FLAGS,
     NAMES,
@@ -17,8 +19,11 @@ from domain.ops.event_filters import (
 from domain.ops.masking import written
 from domain.text.filters import SenselessFilter
 from domain.text.shell import command
+from web.ops.histories import bulk_actions_for
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.event_views import event_list, event_report
+
+REVEAL = "event.reveal"
 
 
 def view_list(look: Look) -> Mapping[str, Any]:
@@ -27,18 +32,29 @@ def view_list(look: Look) -> Mapping[str, Any]:
     except SenselessFilter as error:
         raise WrongFilter(str(error)) from None
     older = None if found.further is None else f"/ops/events?{urlencode(query_of(found.further))}"
-    choices = {"sources": SOURCES, "statuses": STATUSES, "flags": FLAGS}
     filled = {name: look.query.get(name, "") for name in NAMES}
+    chosen = {name: value for name, value in filled.items() if name != "after"}
+    choices: dict[str, Any] = {"chosen": chosen, "acts": bulk_actions_for(Kind.EVENT)}
+    choices |= {"sources": SOURCES, "statuses": STATUSES, "flags": FLAGS}
     return {"found": found, "older": older, "shell": _shell(found.wanted), "filled": filled, **choices}
 
 
 def view_one(look: Look) -> Mapping[str, Any]:
     try:
         report = event_report(look.app, look.path["id"])
+        if _was_revealed(look, report.event["id"]):
+            report = event_report(look.app, look.path["id"], unmasked=True)
     except UnknownEvent as error:
         raise NothingThere(str(error)) from None
     payload = None if report.payload is None else written(report.payload)
-    return {"report": report, "event": report.event, "payload": payload}
+    revealed = _was_revealed(look, report.event["id"])
+    return {"report": report, "event": report.event, "payload": payload, "revealed": revealed}
+
+
+def _was_revealed(look: Look, event_id: UUID) -> bool:
+    """Return whether whoever asks has just said that they look at it unmasked: that is kept before it is shown."""
+    done = look.done
+    return done is not None and (done.action, done.outcome, done.target) == (REVEAL, "done", f"event:{event_id}")
 
 
 def _shell(wanted: EventFilter) -> str:
@@ -54,4 +70,6 @@ def _options(filled: Mapping[str, str]) -> list[str]:
 
 
 EVENTS = Page("/events", "Events", "events.html", view_list)
-EVENT = Page("/events/{id}", "Event", "event.html", view_one, in_menu=False)
+EVENT = Page(
+    "/events/{id}", "Event", "event.html", view_one, in_menu=False, about=lambda shown: f"event:{shown['event']['id']}"
+)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from db.transaction import SYSTEM
+from domain.ops.actions import Kind
+from web.ops.histories import bulk_actions_for
 from web.ops.page import Look, NothingThere, Page
 from workers.ops.failures import UnknownGroup, group, overview
 
@@ -19,7 +21,7 @@ def view_group(look: Look) -> Mapping[str, Any]:
     """
     try:
         with look.app.db.transaction(SYSTEM) as tx:
-            return {"found": group(tx, look.path["group"])}
+            return {"found": group(tx, look.path["group"]), "acts": bulk_actions_for(Kind.JOB)}
     except UnknownGroup as error:
         raise NothingThere(str(error)) from error
 

@@ -5,9 +5,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from domain.errors import UnknownJob
+from domain.ops.actions import Kind
 from domain.queue.job_filters import QUERY, STATES, JobFilter, job_filter
 from domain.text.filters import SenselessFilter, uuid_of
 from domain.text.shell import word
+from web.ops.histories import bulk_actions_for
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.engine.queues import QUEUES
 from workers.ops.job_lists import job_list
@@ -21,11 +23,15 @@ def view(look: Look) -> Mapping[str, Any]:
     except SenselessFilter as error:
         raise WrongFilter(str(error)) from error
     found = job_list(look.app, wanted)
+    acts = [] if wanted.archived else bulk_actions_for(Kind.JOB)
     archive = None if wanted.archived or not _may_be_archived(wanted) else _url(wanted, archived=True)
     return {
         "list": found,
         "causes": [cause_link(row["cause"]) for row in found.rows],
         "query": dict.fromkeys(QUERY, "") | wanted.query(),
+        "chosen": wanted.query(),
+        "acts": acts,
+        "acts_on_all": [each for each in acts if not each.states or wanted.state in each.states],
         "states": STATES,
         "queues": list(QUEUES),
         "older": None if found.further is None else _url(wanted, after=found.further.after),
@@ -65,4 +71,4 @@ def view_one(look: Look) -> Mapping[str, Any]:
 
 
 JOBS = Page("/jobs", "Jobs", "jobs.html", view)
-JOB = Page("/jobs/{id}", "Job", "job.html", view_one, in_menu=False)
+JOB = Page("/jobs/{id}", "Job", "job.html", view_one, in_menu=False, about=lambda shown: f"job:{shown['job']['id']}")

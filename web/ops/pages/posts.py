@@ -6,10 +6,12 @@ from uuid import UUID
 
 from db.transaction import SYSTEM
 from domain.errors import UnknownPost, UnknownVideo
+from domain.ops.actions import Action
+from web.ops.histories import bulk_actions_for
 from web.ops.page import Look, NothingThere, Page
 from workers.ops import videos
 from workers.ops.post_stories import explain
-from workers.ops.waiting import overview
+from workers.ops.waiting import Part, overview
 
 OF_A_POST = (
     *("status", "platform", "username", "title", "caption", "scheduled_for", "submitted_at", "published_at"),
@@ -27,7 +29,13 @@ OF_A_SUBMISSION = (
 
 def view(look: Look) -> Mapping[str, Any]:
     with look.app.db.transaction(SYSTEM) as tx:
-        return {"parts_of": overview(tx)}
+        found = overview(tx)
+    return {"parts_of": found, "acts": {part.name: _actions_on(part) for part in found}}
+
+
+def _actions_on(part: Part) -> list[Action]:
+    kind = next((each.target.kind for each in part.items if each.target is not None), None)
+    return [] if kind is None else bulk_actions_for(kind)
 
 
 def view_post(look: Look) -> Mapping[str, Any]:
@@ -66,5 +74,19 @@ def _chosen(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 POSTS = Page("/posts", "Posts and videos", "posts.html", view)
-POST = Page("/posts/{id}", "Post", "post.html", view_post, in_menu=False)
-VIDEO = Page("/videos/{id}", "Video", "video.html", view_video, in_menu=False)
+POST = Page(
+    "/posts/{id}",
+    "Post",
+    "post.html",
+    view_post,
+    in_menu=False,
+    about=lambda shown: f"post:{shown['found'].post['id']}",
+)
+VIDEO = Page(
+    "/videos/{id}",
+    "Video",
+    "video.html",
+    view_video,
+    in_menu=False,
+    about=lambda shown: f"video:{shown['video']['id']}",
+)

@@ -23,4 +23,11 @@ def view_one(look: Look) -> Mapping[str, Any]:
 
 
 QUEUES = Page("/queues", "Queues", "queues.html", view)
-QUEUE = Page("/queues/{name:path}", "Queue", "queue.html", view_one, in_menu=False)
+QUEUE = Page(
+    "/queues/{name:path}",
+    "Queue",
+    "queue.html",
+    view_one,
+    in_menu=False,
+    about=lambda shown: f"queue:{shown['queue'].queue}",
+)

@@ -70,4 +70,11 @@ def _shell(wanted: TenantFilter) -> str:
 
 
 TENANTS = Page("/tenants", "Tenants", "tenants.html", view_list)
-TENANT = Page("/tenants/{id}", "Tenant", "tenant.html", view_one, in_menu=False)
+TENANT = Page(
+    "/tenants/{id}",
+    "Tenant",
+    "tenant.html",
+    view_one,
+    in_menu=False,
+    about=lambda shown: f"tenant:{shown['tenant']['id']}",
+)

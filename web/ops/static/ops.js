@@ -14,6 +14,13 @@ function tell(text) {
   if (live && live.textContent !== text) live.textContent = text;
 }
 
+// While rows are ticked, or a reason is written, the page stays as it is: what is ticked is what was looked at.
+document.addEventListener("htmx:before:request", (event) => {
+  if (event.target.id !== "main" || !document.querySelector("#main input[type=checkbox]:checked")) return;
+  event.preventDefault();
+  tell("Not live while rows are ticked");
+});
+
 document.addEventListener("htmx:sse:after:connection", () => tell("Live"));
 document.addEventListener("htmx:sse:error", () => tell("Not live: no connection"));
 document.addEventListener("htmx:sse:close", () => tell("Not live: reload to see newer figures"));
