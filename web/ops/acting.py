@@ -30,6 +30,7 @@ from domain.ops.actions import (
 )
 from domain.text.filters import SenselessFilter, uuid_of
 from web.ops.access import HEADERS, Refused, SignedIn, check_form, check_may_act, read_fields
+from web.ops.answers import Answers
 from web.ops.filters import one_of, place
 from web.ops.frame import Frame, keep_theme
 from web.ops.histories import ARGUMENT
@@ -85,8 +86,9 @@ class Filled:
 class FormThreads:
     """Does what forms ask for, in threads of its own, and says on a page why not if it cannot be."""
 
-    def __init__(self, frame: Frame, patience: float) -> None:
+    def __init__(self, frame: Frame, answers: Answers, patience: float) -> None:
         self._frame = frame
+        self._answers = answers
         self._patience = patience
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="ops-act")
         self._acting = 0
@@ -111,9 +113,12 @@ class FormThreads:
             going.exception()  # whoever asked for it may have gone
 
     async def answered(self, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
-        """Answer, and say on a page why not if it cannot be."""
+        """Answer, and say on a page why not if it cannot be. Pages show nothing that is older than a change."""
         try:
-            return await answer()
+            response = await answer()
+            if request.method == "POST":
+                self._answers.forget()
+            return response
         except NothingThere as error:
             return self._nothing(request, "nothing.html", str(error), 404)
         except (Rejected, SenselessFilter) as error:

@@ -56,6 +56,10 @@ class Answers:
             self._answers[key] = answer
         return await asyncio.shield(answer.shown)  # whoever hangs up does not end it for the others
 
+    def forget(self) -> None:
+        """Ask anew from now on: something was changed by whoever will look at it next."""
+        self._answers.clear()
+
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have a thread do what takes time, and is asked for by one alone."""
         return asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -70,7 +70,7 @@ def ops_routes(
     answers = Answers(fresh_for, woken_at=lambda: live.woken_at if live else None)
     environment.globals |= {"is_live": live is not None, "simulated": simulated}
     frame = Frame(environment, PAGES)
-    threads = FormThreads(frame, patience)
+    threads = FormThreads(frame, answers, patience)
     answer = partial(Answer, app, frame=frame, answers=answers, calendar=calendar, patience=patience)
     inside = Router(
         [

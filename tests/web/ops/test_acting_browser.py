@@ -10,7 +10,6 @@ import pytest
 from db.transaction import SYSTEM
 from tests.builders import an_ended_job, job_row
 from tests.cli import browser
-from tests.wait import until
 from tests.web.ops import axe
 from tests.web.ops.browsing import serving
 from tests.web.ops.test_browser import WIDE_TABLES, page
