@@ -50,6 +50,7 @@ from db.ops.overview import Overview
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
+from db.ops.tenant_rows import TenantRows
 from db.ops.tenants import TenantViews
 from db.ops.waiting import Waiting
 from db.postgres.connection import (
@@ -413,6 +414,7 @@ class Tx:
     requests = _on_driver(Requests)
     operators = _on_driver(Operators)
     actions = _on_driver(Actions)
+    tenant_rows = _on_driver(TenantRows)
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
     gauges = _on_driver(Gauges)

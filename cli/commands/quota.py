@@ -12,13 +12,16 @@ from cli.output import AsJson, console, print_json, show_one
 from cli.session import for_tenant, session
 from cli.shell import Group
 from domain.text.readable import readable
-from workers.ops import tenants
+from workers.ops import support, tenants
 
 app = Group()
 
 LEDGER = ("at", "kind", "amount", "used_after", "quota_after", "period_start", "cause")
 
 TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")]
+Count = Annotated[int, typer.Argument(metavar="N", min=1, help="How many concepts.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever asks later: it is kept with your name.")]
+Key = Annotated[str | None, typer.Option(help="Done once for each key of a tenant, however often it is asked for.")]
 
 
 @app.command("show")
@@ -67,3 +70,28 @@ def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
         before, after = tx.quota.restart(tenant_id, f"person:{person()}")
     row = {"tenant_id": tenant_id, "given_back": before.used, "used": after.used, "resets_at": after.resets_at}
     show_one(row, as_json=as_json)
+
+
+@app.command()
+def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
+    """Give a tenant concepts on top of its plan's, for the running period.
+
+    They end with the period, as the plan's own do: the answer says when. A change of plan that begins a period ends
+    them too.
+    """
+    _change(tenant_id, count, reason, key, as_json=as_json)
+
+
+@app.command()
+def take(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
+    """Take concepts that are left from a tenant, for the running period.
+
+    What is used or held stays. Granted ones go first; then the plan's, until the next period begins.
+    """
+    _change(tenant_id, -count, reason, key, as_json=as_json)
+
+
+def _change(tenant_id: UUID, count: int, reason: str, key: str | None, *, as_json: bool) -> None:
+    with session() as current:
+        changed = support.change_quota(current, tenant_id, count, who=person(), reason=reason, key=key)
+    show_one({"tenant_id": tenant_id} | changed._asdict(), as_json=as_json)

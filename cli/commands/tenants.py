@@ -1,12 +1,15 @@
 """`viral tenants`"""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.console import Console
 
-from cli.arguments import one_of
+from cli.arguments import one_of, person
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
@@ -14,7 +17,8 @@ from domain.billing.tiers import Tier
 from domain.ops.tenant_filters import HARMS, tenant_filter
 from domain.text.filters import SenselessFilter
 from domain.text.readable import readable
-from workers.ops import tenants
+from workers.ops import tenant_deletion, tenants
+from workers.ops.tenant_export import export_tenant
 
 app = Group()
 
@@ -89,3 +93,57 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
     if not simple.pop("timezone_known"):
         simple["timezone"] = f"{row['timezone']!r}, which is no zone that this system knows: UTC is used"
     return simple
+
+
+@app.command()
+def export(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The zip file to write.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write all of a tenant into one zip file: rows, media, a manifest.
+
+    Tokens of accounts, hashes of API keys and what is sealed are left out; docs/tenants.md says what is in it.
+    """
+    with session() as current, Console(stderr=True).status("") as status:
+        done = export_tenant(
+            current,
+            tenant_id,
+            to,
+            replace=replace,
+            progress=lambda what, count: status.update(f"{what}: {count:,}"),
+        )
+    counts = {"rows": sum(done.tables.values()), "tables": len(done.tables), "files": done.files, "bytes": done.bytes}
+    show_one({"file": str(done.path)} | counts | {"missing": done.missing}, as_json=as_json)
+
+
+@app.command()
+def delete(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why: it is kept with your name.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for the tenant's name.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a tenant: its accounts' tokens, its rows and its files.
+
+    It cannot be undone: export it first. A job does it, and the same command again goes on where it was cut short.
+    Refused while a subscription runs at Stripe. What has to be kept is named in the answer, and in docs/tenants.md.
+    """
+    with session() as current:
+        if not yes:
+            name = tenant_deletion.name_of(current, tenant_id)
+            if not sys.stdin.isatty():
+                raise typer.BadParameter(f"It cannot be undone. Say --yes to delete {name!r}", param_hint="--yes")
+            if typer.prompt(f"It cannot be undone. Type the tenant's name ({name}) to delete it", err=True) != name:
+                raise typer.Abort
+        begun = tenant_deletion.begin_deletion(current, tenant_id, who=person(), reason=reason)
+    if as_json:
+        print_json(begun._asdict())
+        return
+    console().print(f"Nobody can use it any more. The job {begun.job_id} deletes what it has: `viral jobs show` it.")
+    for account, says in begun.accounts.items():
+        console().print(readable(f"Account {account}: {says}."))
+    console().print("What is kept, and why:")
+    for table, why in begun.kept.items():
+        console().print(f"  {table}: {why}")

@@ -72,7 +72,7 @@ DAILY = f"""
 SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
     WHEN {is_due("%(now)s")} THEN daily_count
     WHEN quota_drawn_until <= %(now)s THEN 0
-    ELSE least(daily_count, monthly_quota - used_quota)
+    ELSE least(daily_count, monthly_quota + quota_granted - used_quota)
 END AS count
 FROM tenants WHERE daily_enabled AND id > %(after)s AND NOT {only_banned("tenants.id")} ORDER BY id LIMIT %(limit)s
 """

@@ -19,7 +19,7 @@ from db.schema.base import (
 )
 from domain.billing.tiers import Tier
 
-LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
+LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust", "extra")
 CONSUMPTION = "kind IN ('hold', 'settle', 'release', 'adjust')"
 """The condition on ledger entries whose sum is what a tenant has used; the others say why it began anew, or what there
 is."""
@@ -50,6 +50,8 @@ tenants = table(
     sa.Column("daily_last_on", sa.Date),
     timestamp("created_at", now=True),
     timestamp("updated_at", now=True),
+    # What support granted for this period on top of the plan's, or took.
+    sa.Column("quota_granted", sa.Integer, server_default=sa.text("0"), nullable=False),
     one_of("subscription_tier", Tier),
     sa.CheckConstraint("daily_hour BETWEEN 0 AND 23", name="daily_hour"),
     sa.CheckConstraint("daily_count BETWEEN 1 AND 20", name="daily_count"),
@@ -116,6 +118,23 @@ $$
     """
 CREATE TRIGGER quota_period_ends_at_reset BEFORE INSERT ON tenants
 FOR EACH ROW WHEN (NEW.quota_period_start >= NEW.quota_reset_at) EXECUTE FUNCTION quota_period_ends()
+""",
+)
+
+# Whoever begins a period, the release before and other programs too, ends what was granted in the one before it.
+after_tables(
+    """
+CREATE FUNCTION quota_grants_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.quota_granted := 0;
+    RETURN NEW;
+END
+$$
+""",
+    """
+CREATE TRIGGER quota_grants_end_with_period BEFORE UPDATE ON tenants
+FOR EACH ROW WHEN (NEW.quota_granted <> 0 AND NEW.quota_period_start <> OLD.quota_period_start)
+EXECUTE FUNCTION quota_grants_end()
 """,
 )
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from sqlalchemy import Integer
 
 from db.queue.notifications import Count
 from db.schema.tenants import CONSUMPTION
@@ -23,9 +24,7 @@ PLAN = {
     "stripe_customer_id": "text",
     "stripe_subscription_id": "text",
 }
-QUOTA = {
-    column.name: "int" if column.name in ("monthly_quota", "used_quota") else "timestamptz" for column in QUOTA_COLUMNS
-}
+QUOTA = {column.name: "int" if isinstance(column.type, Integer) else "timestamptz" for column in QUOTA_COLUMNS}
 """In the order of the fields of `Quota`."""
 COLUMNS = {"id": "uuid"} | PLAN | QUOTA
 
@@ -109,7 +108,7 @@ class Plans:
                 each.kind,
                 each.amount,
                 each.after.used,
-                each.after.limit,
+                each.after.allowance,
                 each.after.period_start,
                 each.cause,
             )

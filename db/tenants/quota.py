@@ -19,7 +19,7 @@ from db.schema.base import EARLIEST, LATEST
 from db.schema.tenants import CONSUMPTION
 from db.tenants.tenants import QUOTA_COLUMNS, quota_values, unknown
 from domain.quota import quota as rules
-from domain.quota.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
+from domain.quota.quota import Hold, Quota, carry_over, grant, release, reserve, reset, restart, settle, take
 
 MOST = 2**31 - 1
 ENTRIES = "viral_quota_entries_total"
@@ -132,7 +132,7 @@ WITH due AS (
     FROM boundary OFFSET 0
 ), moved AS (
     UPDATE tenants t
-    SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(),
+    SET quota_period_start = starts_at, quota_reset_at = ends_at, quota_granted = 0, updated_at = now(),
         used_quota = greatest(0, least({MOST}, (
         SELECT coalesce(sum(amount), 0) FROM quota_ledger l
         WHERE l.tenant_id = begun.id AND l.taken_at >= greatest(starts_at, begun.quota_restarted_at) AND l.{CONSUMPTION}
@@ -249,6 +249,22 @@ class Quotas:
         self.write(tenant_id, before, after, "reset", cause)
         return before, after
 
+    def change_granted(self, tenant_id: UUID, count: int, cause: str) -> tuple[Quota, Quota]:
+        """Grant `count` concepts for what is left of the running period; take them if it is negative. Returns the quota
+        before and after.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+            Rejected: `domain.quota.quota.grant` and `take` say when.
+        """
+        quota = self.lock(tenant_id)
+        [(now,)] = self._driver.execute("SELECT clock_timestamp()").fetchall()
+        before = self._begin(tenant_id, quota, now, cause)
+        after = grant(before, count) if count > 0 else take(before, -count)
+        self._driver.execute(WRITE, quota_values(after) | {"tenant_id": tenant_id})
+        self.record(tenant_id, "extra", cause, after, amount=count, taken_at=max(now, after.counts_from))
+        return before, after
+
     def reset_if_due(self, tenant_id: UUID, quota: Quota, now: datetime) -> Quota:
         """Return the quota with its next period begun, if that is due, and what has been consumed in it already."""
         begun = reset(quota, now)
@@ -281,7 +297,7 @@ class Quotas:
     def _take(self, holds: Iterable[tuple[UUID, UUID, Quota, Hold]]) -> None:
         """Write what `reserve` returned for each tenant and job."""
         rows = [
-            (tenant_id, job_id, hold.count, after.used, after.limit, after.period_start, hold.taken_at)
+            (tenant_id, job_id, hold.count, after.used, after.allowance, after.period_start, hold.taken_at)
             for tenant_id, job_id, after, hold in holds
         ]
         if rows:
@@ -329,6 +345,6 @@ def _entry(tenant_id: UUID, kind: str, cause: str, after: Quota) -> dict[str, An
         "kind": kind,
         "cause": cause,
         "used": after.used,
-        "quota": after.limit,
+        "quota": after.allowance,
         "period_start": after.period_start,
     }

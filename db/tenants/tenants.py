@@ -20,6 +20,7 @@ QUOTA_COLUMNS = (
     tenants.c.quota_paid_until,
     tenants.c.quota_restarted_at,
     tenants.c.quota_drawn_until,
+    tenants.c.quota_granted,
 )
 
 DESERTED: ColumnElement[bool] = literal_column(f"({deserted('tenants.id')})", Boolean)
@@ -104,6 +105,7 @@ def quota_values(quota: Quota) -> dict[str, Any]:
         "quota_paid_until": quota.paid_until,
         "quota_restarted_at": quota.restarted_at,
         "quota_drawn_until": quota.drawn_until,
+        "quota_granted": quota.granted,
     }
 
 

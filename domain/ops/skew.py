@@ -8,21 +8,21 @@ from itertools import combinations
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a clock said between two looks at our own."""
+    """What a clock read between two looks at our own."""
 
     name: str
     asked: datetime
-    said: datetime
+    read: datetime
     answered: datetime
 
     @property
     def least(self) -> timedelta:
         """The least that it is ahead of us; negative if it may be behind."""
-        return self.said - self.answered
+        return self.read - self.answered
 
     @property
     def most(self) -> timedelta:
-        return self.said - self.asked
+        return self.read - self.asked
 
 
 def furthest(readings: Sequence[Reading], ours: str = "this process") -> tuple[timedelta, str]:

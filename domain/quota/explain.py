@@ -84,9 +84,17 @@ def explain(
         sentences.append(
             f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}."
         )
-    over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
+    if quota.granted:
+        sentences.append(_granted(quota, entries))
+    over = (
+        f" ({quota.used - quota.allowance} more than this plan has: nothing is owed)"
+        if quota.used > quota.allowance
+        else ""
+    )
     left = f"{quota.remaining} {'is' if quota.remaining == 1 else 'are'} left"
-    sentences.append(f"So {quota.used} of {quota.limit} {'is' if quota.used == 1 else 'are'} used{over}, and {left}.")
+    sentences.append(
+        f"So {quota.used} of {quota.allowance} {'is' if quota.used == 1 else 'are'} used{over}, and {left}."
+    )
     if quota.drawn_until is not None and not is_due(quota, now):
         can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
         sentences.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
@@ -108,6 +116,15 @@ def explain_as_of(last: Entry | None, entries: Iterable[Entry], at: datetime) ->
     kind, _, name = last["cause"].partition(":")
     sentences.append(f"The last entry before was a {last['kind']} on {_day(last['at'])}, by {_by(kind, 1)} ({name}).")
     return sentences
+
+
+def _granted(quota: Quota, entries: Iterable[Entry]) -> str:
+    """Say what support gave or took, and who did it last."""
+    by = next((f", last by {each['cause'].removeprefix('person:')}" for each in entries if each["kind"] == "extra"), "")
+    until = f"until {_day(quota.resets_at)}, when the period ends"
+    if quota.granted > 0:
+        return f"{_concepts(quota.granted)} more {'was' if quota.granted == 1 else 'were'} granted{by}, {until}."
+    return f"{_concepts(-quota.granted)} {'was' if quota.granted == -1 else 'were'} taken away{by}, {until}."
 
 
 def _waiting(count: int) -> str:
@@ -167,7 +184,7 @@ def _who_restarted(entries: Iterable[Entry]) -> str:
 
 
 def _went(entries: Iterable[Entry]) -> list[str]:
-    """Return sentences on what was taken and given back, by whom; grants and resets take nothing."""
+    """Return sentences on what was taken and given back, by whom; grants, extras and resets take nothing."""
     sums: defaultdict[tuple[str, str], int] = defaultdict(int)
     times: Counter[tuple[str, str]] = Counter()
     for entry in entries:

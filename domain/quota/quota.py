@@ -15,7 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from domain.concepts.wording import counted
-from domain.errors import QuotaExceeded
+from domain.errors import QuotaExceeded, Rejected
+
+MOST_GRANTED = 100_000
+"""Concepts in one period: more is a slip of the keyboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class Quota:
     `paid_until` is None for a tenant who does not pay; otherwise the first moment that no paid invoice (or trial)
     covers, at which a new period waits for the next `invoice.paid`. `drawn_until`: when nothing can be drawn any more,
     although something may be left, because nothing follows the period that has ended; None: no such end.
-    `restarted_at`: when a person (or another program) last gave a fresh count.
+    `restarted_at`: when a person (or another program) last gave a fresh count. `granted`: what support gave for this
+    period, on top of the plan's; negative where it took some of those.
     """
 
     limit: int
@@ -36,6 +40,12 @@ class Quota:
     paid_until: datetime | None = None
     restarted_at: datetime | None = None
     drawn_until: datetime | None = None
+    granted: int = 0
+
+    @property
+    def allowance(self) -> int:
+        """Return how many concepts this period has: the plan's, and what support granted on top, or took."""
+        return max(0, self.limit + self.granted)
 
     @property
     def counts_from(self) -> datetime:
@@ -45,7 +55,7 @@ class Quota:
     @property
     def remaining(self) -> int:
         """Never negative: a plan that shrinks below what was used leaves nothing, and owes nothing."""
-        return max(0, self.limit - self.used)
+        return max(0, self.allowance - self.used)
 
     @property
     def next_is_covered(self) -> bool:
@@ -96,8 +106,12 @@ def reset(quota: Quota, now: datetime) -> Quota:
 
 
 def recount(before: Quota, after: Quota) -> Quota:
-    """`after`, with nothing used if it does not count from where `before` did."""
-    return replace(after, used=before.used if after.counts_from == before.counts_from else 0)
+    """`after`, with nothing used if it does not count from where `before` did, and nothing granted in a new period."""
+    return replace(
+        after,
+        used=before.used if after.counts_from == before.counts_from else 0,
+        granted=before.granted if after.period_start == before.period_start else 0,
+    )
 
 
 def restart(quota: Quota, now: datetime) -> Quota:
@@ -106,6 +120,31 @@ def restart(quota: Quota, now: datetime) -> Quota:
     Later than anything that has been consumed: of one moment, what came first is not counted.
     """
     return replace(quota, used=0, restarted_at=max(now, quota.counts_from) + datetime.resolution)
+
+
+def grant(quota: Quota, count: int) -> Quota:
+    """Support gives concepts on top of the plan's, for what is left of the period.
+
+    Raises:
+        Rejected: nobody means so many.
+    """
+    if not 1 <= count <= MOST_GRANTED or quota.granted + count > MOST_GRANTED:
+        raise Rejected(f"between 1 and {MOST_GRANTED:,} concepts can be granted in a period, all grants together")
+    return replace(quota, granted=quota.granted + count)
+
+
+def take(quota: Quota, count: int) -> Quota:
+    """Support takes concepts that are left, granted ones or the plan's, for what is left of the period.
+
+    Raises:
+        Rejected: fewer are left; what is used or held is not taken.
+    """
+    if count < 1:
+        raise Rejected("take at least 1 concept")
+    if count > quota.remaining:
+        left = f"{quota.remaining} of {quota.allowance} {'is' if quota.remaining == 1 else 'are'} left"
+        raise Rejected(f"{left}, so that {counted(count, 'concept')} cannot be taken: what is used or held stays")
+    return replace(quota, granted=quota.granted - count)
 
 
 def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
@@ -118,7 +157,7 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
     quota = reset(quota, now)
     if count > quota.available(now):
         raise QuotaExceeded(
-            f"{counted(count, 'concept')} asked for, {quota.available(now)} of {quota.limit} left "
+            f"{counted(count, 'concept')} asked for, {quota.available(now)} of {quota.allowance} left "
             f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}",
             details(quota, now),
         )
@@ -129,7 +168,7 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
 def details(quota: Quota, now: datetime) -> dict[str, int | str]:
     """Return the figures that the error response names."""
     return {
-        "limit": quota.limit,
+        "limit": quota.allowance,
         "used": quota.used,
         "remaining": quota.available(now),
         "resets_at": _utc(quota.resets_at).isoformat().replace("+00:00", "Z"),

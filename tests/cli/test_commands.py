@@ -489,9 +489,9 @@ def test_the_doctor_is_a_gate(viral: Shell, database_url: str) -> None:
     assert result.lines[-1].endswith(" checks: not looked at, since the check 'postgres' fails")
     result = viral("doctor", "--json", WORKER_THREADS="many")
     assert (result.code, result.err) == (1, "")
-    [told] = json.loads(result.out)
-    assert (told["check"], told["state"]) == ("settings", "fail")
-    assert told["says"].startswith("WORKER_THREADS: ")
+    [shown] = json.loads(result.out)
+    assert (shown["check"], shown["state"]) == ("settings", "fail")
+    assert shown["says"].startswith("WORKER_THREADS: ")
 
 
 def test_the_doctor_says_what_has_no_effect_in_the_url(viral: Shell, database_url: str) -> None:
@@ -857,3 +857,33 @@ def test_a_worker_of_one_queue_works_on_that_queue(environment: dict[str, str], 
             worker.kill()
     assert job_row(app, other)["status"] == "pending"
     assert "Traceback" not in log.read_text()
+
+
+def test_support_grants_and_takes_with_a_reason(viral: Shell, app: App) -> None:
+    tenant_id = a_tenant(app, created_at=datetime.now(UTC), quota_reset_at=datetime.now(UTC) + timedelta(days=20))
+    why = ("--reason", "lost on Monday")
+    granted = viral.json("quota", "grant", tenant_id, 5, *why, "--key", "ticket 7")
+    assert (granted["granted"], granted["remaining"], granted["again"]) == (5, 15, False)
+    assert viral.json("quota", "grant", tenant_id, 5, *why, "--key", "ticket 7")["again"] is True
+    assert viral.json("quota", "take", tenant_id, 2, *why)["remaining"] == 13
+    assert viral("quota", "grant", tenant_id, 5).code == 2, "a reason is needed"
+    assert viral("quota", "grant", tenant_id, 0, *why).code == 2
+    assert "13 of 15" not in viral.refused("quota", "take", tenant_id, 14, *why)
+    assert viral.json("quota", "show", tenant_id)["granted"] == 3
+
+
+def test_a_tenant_is_exported_and_deleted_from_the_shell(viral: Shell, app: App, tmp_path: Path) -> None:
+    tenant_id, file = a_tenant(app), tmp_path / "it.zip"
+    done = viral.json("tenants", "export", tenant_id, "--to", file)
+    assert (done["file"], done["files"], file.exists()) == (str(file), 0, True)
+    assert viral.refused("tenants", "export", tenant_id, "--to", file).startswith(f"viral: {file} exists")
+    assert 'Say --yes to delete "Ada\'s shop"' in viral("tenants", "delete", tenant_id, "--reason", "x").err
+    begun = viral.json("tenants", "delete", tenant_id, "--reason", "asked for", "--yes")
+    assert "quota_ledger" in begun["kept"]
+    assert (
+        viral.done("tenants", "delete", tenant_id, "--reason", "asked for", "--yes")
+        .lines[0]
+        .startswith(f"Nobody can use it any more. The job {begun['job_id']} deletes")
+    )
+    drain_app(app)
+    assert viral.json("jobs", "show", begun["job_id"])["status"] == "completed"

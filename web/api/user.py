@@ -68,10 +68,11 @@ def usage(caller: AccountReader, app: Running) -> Usage:
 
 def _usage(row: Mapping[str, Any], now: datetime) -> Usage:
     over = row["quota_drawn_until"] is not None and row["quota_drawn_until"] <= now
+    allowance = max(0, row["monthly_quota"] + row["quota_granted"])
     return Usage(
-        quota=row["monthly_quota"],
+        quota=allowance,
         used=row["used_quota"],
-        remaining=0 if over else max(0, row["monthly_quota"] - row["used_quota"]),
+        remaining=0 if over else max(0, allowance - row["used_quota"]),
         period_start=row["quota_period_start"],
         resets_at=row["quota_reset_at"],
     )

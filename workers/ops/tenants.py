@@ -107,7 +107,8 @@ def find_quota(app: App, tenant_id: UUID) -> Row:
         ledger = tx.quota.ledger(tenant_id)
     return {
         "tenant_id": tenant_id,
-        "quota": quota.limit,
+        "quota": quota.allowance,
+        "granted": quota.granted,
         "used": quota.used,
         "remaining": quota.available(now),
         "period_start": quota.period_start,
@@ -153,7 +154,7 @@ def tenant_report(app: App, tenant_id: UUID, *, at: datetime | None = None) -> T
         tenant=tenant,
         plan=explained.plan,
         used=quota.used,
-        limit=quota.limit,
+        limit=quota.allowance,
         remaining=quota.available(now),
         resets_at=quota.resets_at,
         sentences=explained.sentences,

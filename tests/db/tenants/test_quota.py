@@ -240,7 +240,7 @@ def overdue(draw: st.DrawFn) -> tuple[Quota, datetime]:
     now = draw(st.builds(lambda at, by: at + by, boundary, beside) | MOMENTS)
     paid_until = draw(st.none() | st.builds(lambda at, by: at + by, boundary, beside) | MOMENTS)
     restarted_at = draw(st.none() | st.builds(lambda at, by: at + by, boundary, beside) | MOMENTS)
-    return Quota(10, 7, anchor, start, resets_at, paid_until, restarted_at), now
+    return Quota(10, 7, anchor, start, resets_at, paid_until, restarted_at, granted=draw(st.integers(-5, 5))), now
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

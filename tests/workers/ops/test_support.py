@@ -1,0 +1,155 @@
+"""Concepts that support grants or takes: for the running period, once for each key, never below what is used."""
+
+import threading
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from db.transaction import SYSTEM
+from domain.errors import QuotaExceeded, Rejected, UnknownTenant
+from tests.builders import a_tenant, tenant
+from tests.drain import drain
+from workers.app import App
+from workers.jobs.quota import reset_due
+from workers.ops.support import change_quota
+from workers.ops.tenants import explain_quota, find_quota
+
+
+def grant(app: App, tenant_id: UUID, count: int, key: str | None = None) -> str:
+    return change_quota(app, tenant_id, count, who="ada", reason="the outage of Monday", key=key).says
+
+
+def left(app: App, tenant_id: UUID) -> int:
+    return int(find_quota(app, tenant_id)["remaining"])
+
+
+def hold(app: App, tenant_id: UUID, count: int) -> None:
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, uuid4(), count, tx.now())
+
+
+def disagreeing(app: App) -> int:
+    with app.db.transaction(SYSTEM) as tx:
+        return tx.health.violations("what a tenant has used is what the ledger says")
+
+
+def fresh(app: App) -> UUID:
+    """A tenant in the middle of a period."""
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+    return a_tenant(app, created_at=now - timedelta(days=3), quota_reset_at=now + timedelta(days=27))
+
+
+def test_what_is_granted_can_be_used_and_what_is_used_cannot_be_taken(app: App) -> None:
+    tenant_id = fresh(app)
+    assert grant(app, tenant_id, 5) == "5 concepts granted"
+    hold(app, tenant_id, 12)
+    assert left(app, tenant_id) == 3
+    with pytest.raises(Rejected, match="3 of 15 are left, so that 4 concepts cannot be taken: what is used or held st"):
+        grant(app, tenant_id, -4)
+    assert grant(app, tenant_id, -3) == "3 concepts taken"
+    assert left(app, tenant_id) == 0
+    with pytest.raises(QuotaExceeded, match="1 concept asked for, 0 of 12 left"):
+        hold(app, tenant_id, 1)
+    assert disagreeing(app) == 0
+    with app.db.transaction(tenant_id) as tx:
+        found = [
+            (row["kind"], row["amount"], row["used_after"], row["quota_after"]) for row in tx.quota.ledger(tenant_id)
+        ]
+    assert found == [("extra", -3, 12, 12), ("hold", 12, 12, 15), ("extra", 5, 0, 15)]
+    sentences = " ".join(explain_quota(app, tenant_id).sentences)
+    assert "2 concepts more were granted, last by ada, until " in sentences
+    assert "So 12 of 12 are used, and 0 are left." in sentences
+
+
+def test_the_plans_own_can_be_taken_until_the_period_ends(app: App) -> None:
+    tenant_id = fresh(app)
+    grant(app, tenant_id, -4)
+    assert left(app, tenant_id) == 6
+    assert "4 concepts were taken away, last by ada" in " ".join(explain_quota(app, tenant_id).sentences)
+
+
+def test_each_act_is_in_the_audit_with_its_reason(app: App) -> None:
+    tenant_id = fresh(app)
+    changed = change_quota(app, tenant_id, 2, who="ada", reason=" an apology ", key="ticket 7")
+    again = change_quota(app, tenant_id, 2, who="bob", reason="an apology", key="ticket 7")
+    assert (again.again, again.says, again.action_id) == (True, "2 concepts granted before", changed.action_id)
+    with pytest.raises(Rejected, match="the key was used for another change: 2 concepts granted"):
+        change_quota(app, tenant_id, 3, who="ada", reason="more", key="ticket 7")
+    with app.db.transaction(SYSTEM) as tx:
+        row = tx.actions.get(changed.action_id)
+    assert row is not None
+    assert (row["who"], row["action"], row["target"], row["reason"], row["outcome"]) == (
+        *("person:ada", "quota.grant", f"tenant:{tenant_id}", "an apology", "done"),
+    )
+    assert (row["before"], row["after"]) == (
+        {"granted": 0, "used": 0, "remaining": 10},
+        {"granted": 2, "used": 0, "remaining": 12},
+    )
+    assert left(app, tenant_id) == 12
+
+
+@pytest.mark.parametrize(("count", "reason"), [(5, "  "), (5, "x" * 501), (100_001, "much")])
+def test_what_makes_no_sense_is_refused(app: App, count: int, reason: str) -> None:
+    tenant_id = fresh(app)
+    with pytest.raises(Rejected):
+        change_quota(app, tenant_id, count, who="ada", reason=reason)
+    assert left(app, tenant_id) == 10
+
+
+def test_nobody_has_no_quota(app: App) -> None:
+    with pytest.raises(UnknownTenant):
+        grant(app, uuid4(), 1)
+
+
+def test_many_at_once_are_in_one_order_and_a_key_counts_once(app: App) -> None:
+    tenant_id = fresh(app)
+    refused: list[Exception] = []
+
+    def work(number: int) -> None:
+        for turn in range(6):
+            try:
+                grant(app, tenant_id, 1, key=f"one of {turn}")
+                grant(app, tenant_id, 2)
+                hold(app, tenant_id, 1)
+                grant(app, tenant_id, -2)
+            except (Rejected, QuotaExceeded) as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    row = tenant(app, tenant_id)
+    with app.db.transaction(tenant_id) as tx:
+        entries = tx.quota.ledger(tenant_id, 1000)
+    assert row["quota_granted"] == sum(each["amount"] for each in entries if each["kind"] == "extra")
+    assert len([each for each in entries if each["kind"] == "extra" and each["amount"] == 1]) == 6
+    assert row["used_quota"] <= 10 + row["quota_granted"]
+    assert disagreeing(app) == 0
+
+
+def test_it_ends_with_the_period_whoever_begins_the_next(app: App, owner_url: str) -> None:
+    by_calendar, by_hold, by_old_release, in_period = (a_tenant(app) for _ in range(4))
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        tx.driver.execute("UPDATE tenants SET quota_reset_at = %s", (now + timedelta(days=1),))
+    for tenant_id in (by_calendar, by_hold, by_old_release, in_period):
+        grant(app, tenant_id, 5)
+    with app.db.transaction(SYSTEM) as tx:
+        past = "UPDATE tenants SET quota_reset_at = now() - interval '1 hour' WHERE id = ANY(%s)"
+        tx.driver.execute(past, ([by_calendar, by_hold],))
+    hold(app, by_hold, 1)
+    with app.db.transaction(SYSTEM) as tx:
+        reset_due.enqueue(tx)
+    drain(app)
+    with psycopg.connect(owner_url) as old:
+        old.execute("UPDATE tenants SET quota_period_start = now() WHERE id = %s", (by_old_release,))
+        old.execute("UPDATE tenants SET name = 'renamed' WHERE id = %s", (in_period,))
+    granted = [tenant(app, each)["quota_granted"] for each in (by_calendar, by_hold, by_old_release, in_period)]
+    assert granted == [0, 0, 0, 5]
+    assert tenant(app, by_hold)["used_quota"] == 1
+    assert disagreeing(app) == 0
