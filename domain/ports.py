@@ -44,6 +44,14 @@ class ConceptWriter(Protocol):
         """Drafts for the request. Raises `Unavailable` for "not now", `Rejected` for "never"."""
 
 
+class ManyThings(Protocol):
+    """Performs an operator's action on many things (`domain/ops/action_list.py`)."""
+
+    def act(self, bulk_id: UUID) -> bool:
+        """Act on the next items of a bulk action, in a transaction of its own; False: it has ended. Each item is acted
+        upon once, whoever calls how often at once."""
+
+
 class Critic(Protocol):
     """Says in words why outcomes differ from predictions."""
 
@@ -418,7 +426,7 @@ class Ports:
     `clips` are the providers that there is a key for, by the name that `video_providers` has.
     `publishers` are all platforms, by name; `logins` those that accounts can be connected of here; `login_apps` how
     this installation is known to them (Mastodon's are in `mastodon_apps`, one an instance). `vault` is None without
-    keys; `marks` and `old_app` only in tests that need none.
+    keys; `marks`, `old_app` and `many` only in tests that need none.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -442,3 +450,4 @@ class Ports:
     fetch_event: FetchEvent | None = None
     cashier: Cashier | None = None
     records: BillingRecords | None = None
+    many: ManyThings | None = None

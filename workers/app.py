@@ -161,7 +161,7 @@ def build(
         notifier=notifier,
         notifications=notifications,
         job_types=job_types,
-        ports=open_ports(settings, db, metrics),
+        ports=open_ports(settings, db, metrics, job_types),
         metrics=metrics,
         version=VERSION,
         release=settings.release_name,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import typer
 
+from cli.acting import Reason, act
 from cli.arguments import one_of, setting
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import interruptible_sleep, session
@@ -142,12 +143,16 @@ def change(
 
 
 @app.command()
-def disconnect(account_id: AccountId) -> None:
-    """Delete an account's tokens, and cancel what waits for it."""
+def disconnect(account_id: AccountId, reason: Reason = None) -> None:
+    """Delete an account's tokens, and cancel what waits for it.
+
+    \b
+    viral accounts disconnect 01a20417-5ccc-7850-9558-0a37b805228c --reason "its owner asked"
+    """
     with session() as current:
-        done = accounts.disconnect(current, None, account_id)
+        done = act(current, "account.disconnect", f"account:{account_id}", reason=reason)
     console().print(f"{account_id}  {done.says}")
-    if not done.done:
+    if not done.well:
         raise typer.Exit(1)
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from cli.acting import Reason, Yes, act, act_on_many
 from cli.arguments import moment, one_of
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, session
@@ -108,25 +109,55 @@ def replay(
     ignored: Annotated[
         str | None, typer.Option(metavar="TYPE", help="All that were ignored because of this type.")
     ] = None,
+    source: Annotated[str | None, typer.Option(help="By a filter: of stripe or clerk.")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="By a filter: invoice.paid, user.created, …")] = None,
+    status: Annotated[str | None, typer.Option(help="By a filter: applied, parked, parked:thin, failed, …")] = None,
+    flag: Annotated[str | None, typer.Option(help="By a filter: with this flag.")] = None,
+    subject: Annotated[str | None, typer.Option(help="By a filter: of this customer, user or organization.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="By a filter: of this tenant's customers and people.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="By a filter: received from then on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="By a filter: received before then.")] = None,
+    reason: Reason = None,
+    yes: Yes = False,
     limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:
     """Apply stored events again; an applied one changes nothing.
 
-    What an event said is kept for a while only (see docs/deploying.md); then it cannot be replayed.
+    What an event said is kept for a while only (see docs/deploying.md); then it cannot be replayed. By a filter, it is
+    shown how many they are, and asked; exactly those are applied again.
 
     \b
     viral events replay evt_1PqXyz
     viral events replay --parked unknown_price
     viral events replay --ignored customer.tax_id.created
+    viral events replay --status failed --source stripe --since 6h --reason "the deploy is undone"
     """
-    if sum((bool(event_ids), parked is not None, ignored is not None)) != 1:
-        raise typer.BadParameter("name events by their ids, or --parked REASON, or --ignored TYPE: one of the three")
-    reason = "" if parked == "any" else parked
+    filters = {"source": source, "type": event_type, "status": status, "flag": flag, "subject": subject}
+    filters |= {"tenant": None if tenant is None else str(tenant), "since": since, "until": until}
+    chosen = {name: value for name, value in filters.items() if value is not None}
+    if sum((bool(event_ids), parked is not None, ignored is not None, bool(chosen))) != 1:
+        raise typer.BadParameter(
+            "name events by their ids, or --parked REASON, or --ignored TYPE, or filters: one of them"
+        )
+    if chosen:
+        try:
+            wanted = event_filter(chosen)
+        except SenselessEventFilter as error:
+            raise typer.BadParameter(str(error)) from None
+        with session() as current:
+            act_on_many(current, "event.replay", events=wanted, reason=reason, yes=yes)
+        return
     with session() as current:
-        replayed = events.replay(current, event_ids or (), parked=reason, ignored=ignored, limit=limit)
+        kind = "" if parked == "any" else parked
+        found = events.to_replay(current, event_ids or (), parked=kind, ignored=ignored, limit=limit)
+        replayed = [
+            {"event_id": each.id, "source": each.source, "job_id": done.after["job_id"]}
+            for each in found
+            for done in [act(current, "event.replay", f"event:{each.id}", reason=reason)]
+        ]
     nothing = "No event is parked for that." if ignored is None else "No event that is still kept was ignored for that."
-    show([vars(each) for each in replayed], REPLAYED, as_json=as_json, nothing=nothing)
+    show(replayed, REPLAYED, as_json=as_json, nothing=nothing)
 
 
 @app.command("show")

@@ -11,12 +11,13 @@ from uuid import UUID
 
 import typer
 
+from cli.acting import Reason, Yes, act_on_each, act_on_many
 from cli.arguments import duration, moment, one_of, pairs
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from db.schema.queue import JOB_STATUSES
-from domain.queue.job_filters import STATES, job_filter
+from domain.queue.job_filters import STATES, JobFilter, job_filter
 from domain.text.filters import SenselessFilter
 from domain.text.readable import lines, plain, readable, shortened
 from domain.text.visible import visible_json
@@ -26,7 +27,6 @@ from workers.ops import explain as explanations
 from workers.ops import jobs
 from workers.ops import lineage as lineages
 from workers.ops.job_lists import job_list
-from workers.ops.jobs import Change
 from workers.ops.tail import JobEvent, Tail, TailFilter, follow
 
 app = Group()
@@ -261,32 +261,161 @@ def prune(
         _print_enqueued(current, job_id, wait=wait, as_json=as_json)
 
 
+OfQueue = Annotated[str | None, typer.Option("--queue", help="On this queue.")]
+OfTenant = Annotated[UUID | None, typer.Option("--tenant", help="Of this tenant.")]
+OfCause = Annotated[str | None, typer.Option("--cause", help="Enqueued by this: event:ID, job:ID, person:WHO, ….")]
+Status = Annotated[str | None, typer.Option("--status", help="Not by their ids, but all that are in this state.")]
+Type = Annotated[str | None, typer.Option("--type", help="Of this job type.")]
+Text = Annotated[str | None, typer.Option("--text", help="With this text in its error, a key or its cause.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on, or of the last 2h, 1d.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before then, or so long ago.")]
+
+
 @app.command()
-def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Failed or cancelled jobs.")]) -> None:
+def retry(
+    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Failed or cancelled jobs.")] = None,
+    status: Status = None,
+    job_type: Type = None,
+    queue: OfQueue = None,
+    tenant: OfTenant = None,
+    cause: OfCause = None,
+    text: Text = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    yes: Yes = False,
+) -> None:
     """Make failed or cancelled jobs due now, with one more attempt.
 
-    Those of one ordering key run in the order of their ids, in whichever order they are named.
+    Those of one ordering key run in the order of their ids, in whichever order they are named. By a filter, it is shown
+    how many they are, and asked; exactly those are retried.
+
+    \b
+    viral jobs retry 01a20417-5ccc-7850-9558-0a37b805228c
+    viral jobs retry --status failed --type posting.publish --since 2h --reason "TikTok is back"
     """
-    with session() as current:
-        changes = jobs.retry(current, job_ids)
-    _print_changes((job_id, changes[job_id]) for job_id in dict.fromkeys(job_ids))
+    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
+    _act("job.retry", {}, job_ids, wanted, reason, yes)
 
 
 @app.command()
-def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Pending or running jobs.")]) -> None:
-    """Take pending jobs off their queue, ask running ones to stop."""
+def cancel(
+    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending or running jobs.")] = None,
+    status: Status = None,
+    job_type: Type = None,
+    queue: OfQueue = None,
+    tenant: OfTenant = None,
+    cause: OfCause = None,
+    text: Text = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    yes: Yes = False,
+) -> None:
+    """Take pending jobs off their queue, ask running ones to stop.
+
+    \b
+    viral jobs cancel 01a20417-5ccc-7850-9558-0a37b805228c
+    viral jobs cancel --status waiting --queue llm --reason "a flood by mistake"
+    """
+    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
+    _act("job.cancel", {}, job_ids, wanted, reason, yes)
+
+
+@app.command("run-now")
+def run_now(
+    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending jobs.")] = None,
+    status: Status = None,
+    job_type: Type = None,
+    queue: OfQueue = None,
+    tenant: OfTenant = None,
+    cause: OfCause = None,
+    text: Text = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    yes: Yes = False,
+) -> None:
+    """Make pending jobs due now: scheduled ones, and those in backoff.
+
+    \b
+    viral jobs run-now 01a20417-5ccc-7850-9558-0a37b805228c
+    viral jobs run-now --status backoff --type billing.apply_stripe_event --reason "Stripe is back"
+    """
+    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
+    _act("job.run_now", {}, job_ids, wanted, reason, yes)
+
+
+@app.command()
+def prioritize(
+    priority: Annotated[int, typer.Argument(metavar="N", min=0, max=100, help="Lower runs first; 5 is usual.")],
+    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending jobs.")] = None,
+    status: Status = None,
+    job_type: Type = None,
+    queue: OfQueue = None,
+    tenant: OfTenant = None,
+    cause: OfCause = None,
+    text: Text = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Reason = None,
+    yes: Yes = False,
+) -> None:
+    """Change when pending jobs come in their queue.
+
+    \b
+    viral jobs prioritize 1 01a20417-5ccc-7850-9558-0a37b805228c
+    viral jobs prioritize 50 --status waiting --queue media --reason "the urgent ones first"
+    """
+    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
+    _act("job.prioritize", {"priority": priority}, job_ids, wanted, reason, yes)
+
+
+def _act(
+    name: str,
+    arguments: Mapping[str, Any],
+    job_ids: list[UUID] | None,
+    wanted: JobFilter | None,
+    reason: str | None,
+    yes: bool,
+) -> None:
     with session() as current:
-        _print_changes((job_id, jobs.cancel(current, job_id)) for job_id in job_ids)
+        if job_ids:
+            act_on_each(current, name, job_ids, arguments, reason=reason)
+        else:
+            act_on_many(current, name, arguments, jobs=wanted, reason=reason, yes=yes)
 
 
-def _print_changes(changes: Iterable[tuple[UUID, Change]]) -> None:
-    """Print a line for each job, and fail if one of them was not changed."""
-    refused = 0
-    for job_id, change in changes:
-        refused += not change.done
-        console().print(f"{job_id}  {change.says}")
-    if refused:
-        raise typer.Exit(1)
+def _filter(
+    job_ids: list[UUID] | None,
+    status: str | None,
+    job_type: str | None,
+    queue: str | None,
+    tenant: UUID | None,
+    cause: str | None,
+    text: str | None,
+    since: str | None,
+    until: str | None,
+) -> JobFilter | None:
+    """Return the filter that is asked for; None: jobs are named.
+
+    Raises:
+        typer.BadParameter: both are, or neither, or one of the filters cannot be.
+    """
+    filters: dict[str, str | None] = {"status": status, "type": job_type, "queue": queue, "cause": cause}
+    filters |= {"text": text, "since": since, "until": until, "tenant": None if tenant is None else str(tenant)}
+    chosen = {name: value for name, value in filters.items() if value is not None}
+    if not job_ids and not chosen:
+        raise typer.BadParameter("Missing argument 'ID': name jobs, or say --status and other filters")
+    if job_ids and chosen:
+        raise typer.BadParameter("name jobs, or say a filter: one of them", param_hint="ID")
+    if job_ids:
+        return None
+    one_of(STATES, status, "--status", "status")
+    try:
+        return job_filter(chosen)
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def without_ordinary(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from cli.acting import Reason, act
 from cli.arguments import duration, moment, one_of, setting
 from cli.commands.analytics_words import say_metrics
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
@@ -330,19 +331,31 @@ def edit(
 
 
 @app.command()
-def approve(post_ids: PostIds) -> None:
-    """Schedule drafts, and posts that wait for approval."""
-    with session() as current:
-        for post_id in post_ids:
-            _say([posts.approve(current, None, post_id)])
+def approve(post_ids: PostIds, reason: Reason = None) -> None:
+    """Schedule drafts, and posts that wait for approval.
+
+    \b
+    viral posts approve 01a20417-5ccc-7850-9558-0a37b805228c
+    """
+    _act_on_each("post.approve", post_ids, reason=reason)
 
 
 @app.command()
-def cancel(post_ids: PostIds) -> None:
-    """Cancel posts that are not on their way yet."""
+def cancel(post_ids: PostIds, reason: Reason = None) -> None:
+    """Cancel posts that are not on their way yet.
+
+    \b
+    viral posts cancel 01a20417-5ccc-7850-9558-0a37b805228c
+    """
+    _act_on_each("post.cancel", post_ids, reason=reason)
+
+
+def _act_on_each(
+    name: str, post_ids: Sequence[UUID], arguments: Mapping[str, Any] | None = None, *, reason: str | None
+) -> None:
     with session() as current:
         for post_id in post_ids:
-            _say([posts.cancel(current, None, post_id)])
+            console().print(f"{post_id}  {act(current, name, f'post:{post_id}', arguments, reason=reason).says}")
 
 
 @app.command()
@@ -351,13 +364,16 @@ def retry(
     at: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="When. Default: as soon as possible.")
     ] = None,
+    reason: Reason = None,
 ) -> None:
     """Try a post again that certainly did not appear.
 
     On its account only: those of the same request stay as they are.
+
+    \b
+    viral posts retry 01a20417-5ccc-7850-9558-0a37b805228c --at 2026-12-01T09:00Z
     """
-    with session() as current:
-        _say([posts.retry(current, None, post_id, at)])
+    _act_on_each("post.retry", [post_id], {"at": at}, reason=reason)
 
 
 @app.command()
@@ -396,18 +412,22 @@ def _policy(row: Mapping[str, Any]) -> dict[str, Any]:
 def reconcile(
     post_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Unconfirmed posts.")] = None,
     account: Annotated[UUID | None, typer.Option(metavar="ID", help="All unconfirmed ones of this account.")] = None,
+    reason: Reason = None,
 ) -> None:
     """Ask a platform again whether it has an unconfirmed post.
 
     Nothing is sent again.
+
+    \b
+    viral posts reconcile 01a20417-5ccc-7850-9558-0a37b805228c
     """
     if bool(post_ids) == (account is not None):
         raise typer.BadParameter("give posts or an account", param_hint="ID, --account")
-    with session() as current:
-        if account is not None:
-            console().print(f"{account}  {post_stories.reconcile_of_account(current, account).says}")
-        for post_id in post_ids or []:
-            console().print(f"{post_id}  {post_stories.reconcile(current, post_id).says}")
+    if account is not None:
+        with session() as current:
+            done = act(current, "account.reconcile", f"account:{account}", reason=reason)
+        console().print(f"{account}  {done.says}")
+    _act_on_each("post.reconcile", post_ids or [], reason=reason)
 
 
 @app.command()
@@ -417,6 +437,7 @@ def resolve(
     external_id: Annotated[
         str | None, typer.Argument(metavar="EXTERNAL_ID", help="found: the platform's id of it, or its address.")
     ] = None,
+    reason: Reason = None,
 ) -> None:
     """Decide about a post of which nobody could tell.
 
@@ -430,7 +451,4 @@ def resolve(
     one_of(("found", "lost"), verdict, "found|lost", "verdict")
     if verdict == "lost" and external_id is not None:
         raise typer.BadParameter("goes with found", param_hint="EXTERNAL_ID")
-    decided: Literal["found", "lost"] = "found" if verdict == "found" else "lost"
-    with session() as current:
-        change = post_stories.resolve(current, post_id, decided, external_id)
-    console().print(f"{post_id}  {change.says}")
+    _act_on_each("post.resolve", [post_id], {"verdict": verdict, "external_id": external_id}, reason=reason)

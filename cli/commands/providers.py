@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.acting import Reason, act
 from cli.output import AsJson, console, dollars, show
 from cli.session import session
 from cli.shell import Group
 from domain.errors import ClipProviderUnusable
+from domain.ops.actions import Performed
 from workers.ops import videos
-from workers.ops.jobs import Change
 
 app = Group()
 
@@ -34,21 +35,29 @@ def list_providers(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def enable(name: Name) -> None:
-    """Let a provider be asked again, and forget its failures."""
+def enable(name: Name, reason: Reason = None) -> None:
+    """Let a provider be asked again, and forget its failures.
+
+    \b
+    viral providers enable runway
+    """
     with session() as current:
-        _print(videos.enable(current, name))
+        _print(act(current, "provider.enable", f"provider:{name}", reason=reason))
 
 
 @app.command()
-def disable(name: Name) -> None:
-    """Order nothing of a provider any more. What it is making already goes on."""
+def disable(name: Name, reason: Reason = None) -> None:
+    """Order nothing of a provider any more. What it is making already goes on.
+
+    \b
+    viral providers disable runway --reason "they charge twice"
+    """
     with session() as current:
-        _print(videos.disable(current, name))
+        _print(act(current, "provider.disable", f"provider:{name}", reason=reason))
 
 
-def _print(change: Change) -> None:
-    if not change.done:
+def _print(change: Performed) -> None:
+    if not change.well:
         raise ClipProviderUnusable(change.says)
     console().print(change.says)
 

@@ -1,18 +1,19 @@
 """`viral queues`"""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
+from cli.acting import Reason, act
 from cli.arguments import one_of
 from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
 from domain.errors import ViralError
+from domain.ops.actions import Outcome, Performed
 from domain.text.readable import readable
-from workers.engine.job import Tx
-from workers.engine.queues import QUEUES
 from workers.ops import queues
 from workers.ops.queues import QueueOverview
 
@@ -89,31 +90,28 @@ def _row(each: QueueOverview, *, whole: bool = False) -> dict[str, object]:
 
 
 @app.command()
-def pause(queue: Queue, tenant: Tenant = None) -> None:
+def pause(queue: Queue, tenant: Tenant = None, reason: Reason = None) -> None:
     """Let no further job of a queue begin.
 
     Those that run go on, and new ones are taken in. With --tenant: only for this tenant's jobs.
+
+    \b
+    viral queues pause llm --reason "the provider is down"
     """
-    with for_system() as tx:
-        _check(tx, queue, tenant)
-        before = queues.policy(tx, queue, tenant).get("paused_at")
-        tx.queues.pause(queue, tenant)
-    undo = f"viral queues resume {queue}" + (f" --tenant {tenant}" if tenant else "")
-    since = "is paused" if before is None else "has been paused already"
-    console().print(f"{_name(queue, tenant)} {since}; what runs goes on. To undo it: `{undo}`")
+    console().print(_act("queue.pause", queue, tenant, reason=reason).says)
 
 
 @app.command()
-def resume(queue: Queue, tenant: Tenant = None) -> None:
-    """Let the jobs of a paused queue begin again."""
-    with for_system() as tx:
-        _check(tx, queue, tenant)
-        resumed = tx.queues.resume(queue, tenant)
-        paused_still = tenant is not None and queues.policy(tx, queue, None).get("paused_at") is not None
-    if not resumed:
-        raise NotPaused(f"{_name(queue, tenant)} is not paused; `viral queues list` shows what is")
-    but = f", but the whole queue is paused: `viral queues resume {queue}`" if paused_still else ""
-    console().print(f"{_name(queue, tenant)} goes on{but}")
+def resume(queue: Queue, tenant: Tenant = None, reason: Reason = None) -> None:
+    """Let the jobs of a paused queue begin again.
+
+    \b
+    viral queues resume llm
+    """
+    done = _act("queue.resume", queue, tenant, reason=reason)
+    if done.outcome is Outcome.UNCHANGED:
+        raise NotPaused(done.says)
+    console().print(done.says)
 
 
 @app.command()
@@ -127,6 +125,7 @@ def limit(
     ] = None,
     tenant: Tenant = None,
     none: Annotated[bool, typer.Option("--none", help="Lift the limits.")] = False,
+    reason: Reason = None,
 ) -> None:
     """Bound how many jobs of a queue run at once.
 
@@ -144,29 +143,19 @@ def limit(
         )
     if tenant is not None and per_tenant is not None:
         raise typer.BadParameter("a tenant's own limit is --running", param_hint="--per-tenant")
-    with for_system() as tx:
-        _check(tx, queue, tenant)
-        before = {} if none else queues.policy(tx, queue, tenant)
-        at_once = before.get("max_running") if running is None else running
-        of_each = before.get("max_running_per_tenant") if per_tenant is None else per_tenant
-        tx.queues.limit(queue, tenant, max_running=at_once, per_tenant=of_each)
-    limits = [f"at most {at_once} at once"] if at_once is not None else []
-    limits += [f"at most {of_each} of each tenant"] if of_each is not None else []
-    console().print(f"{_name(queue, tenant)}: {', '.join(limits) or 'no limit'}")
+    limits = {"running": running, "per_tenant": per_tenant, "none": none}
+    console().print(_act("queue.limit", queue, tenant, limits, reason=reason).says)
 
 
-def _check(tx: Tx, queue: str, tenant_id: UUID | None) -> None:
-    """Refuse a queue that nobody has named, and a tenant that does not exist.
+def _act(
+    name: str, queue: str, tenant_id: UUID | None, arguments: Mapping[str, Any] | None = None, *, reason: str | None
+) -> Performed:
+    """Decide of a queue.
 
     Raises:
         typer.BadParameter: there is no such queue.
-        UnknownTenant: there is no such tenant.
+        ActionRefused: there is no such tenant.
     """
-    if queue not in QUEUES:
-        one_of(queues.names(tx), queue, "QUEUE", "queue")
-    if tenant_id is not None:
-        tx.tenants.get(tenant_id)
-
-
-def _name(queue: str, tenant_id: UUID | None) -> str:
-    return queue if tenant_id is None else f"tenant {tenant_id} in {queue}"
+    with session() as current:
+        one_of(queues.all_names(current, queue), queue, "QUEUE", "queue")
+        return act(current, name, f"queue:{queue}" + (f"/{tenant_id}" if tenant_id else ""), arguments, reason=reason)

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import moment, person
+from cli.acting import Reason, act
+from cli.arguments import moment
 from cli.output import AsJson, console, print_json, show_one
-from cli.session import for_tenant, session
+from cli.session import session
 from cli.shell import Group
 from domain.text.readable import readable
 from workers.ops import support, tenants
@@ -61,14 +62,17 @@ def _say(sentences: Sequence[str]) -> None:
 
 
 @app.command()
-def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
+def reset(tenant_id: TenantId, reason: Reason = None, as_json: AsJson = False) -> None:
     """Start the running period's count anew, by hand.
 
     The next reset stays where it is; the ledger says who did it.
+
+    \b
+    viral quota reset 01a20417-5ccc-7850-9558-0a37b805228c --reason "made good for Tuesday"
     """
-    with for_tenant(tenant_id) as tx:
-        before, after = tx.quota.restart(tenant_id, f"person:{person()}")
-    row = {"tenant_id": tenant_id, "given_back": before.used, "used": after.used, "resets_at": after.resets_at}
+    with session() as current:
+        done = act(current, "quota.reset", f"tenant:{tenant_id}", reason=reason)
+    row = {"tenant_id": tenant_id, "given_back": done.before["used"]} | done.after
     show_one(row, as_json=as_json)
 
 

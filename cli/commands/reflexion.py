@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from cli.acting import Reason, act
 from cli.commands.accuracy import show_accuracy
 from cli.commands.replay import run_replay
 from cli.output import AsJson, Limit, console, print_json, show
@@ -15,6 +16,7 @@ from domain.concepts.wording import counted
 from domain.learning.learner import MODELS, YARDSTICK
 from domain.learning.outcomes import LEARNED
 from domain.learning.scoring import SCORED
+from domain.ops.actions import Performed
 from domain.text.readable import readable
 from workers.ops import reflexion
 
@@ -76,24 +78,38 @@ def promote(
     tenant: OneTenant,
     platform: OnePlatform = None,
     horizon: OneHorizon = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Have a model score for a tenant, whatever figures say.
 
     It goes back by itself if it does worse than the one before on the next outcomes.
+
+    \b
+    viral reflexion promote ridge/v1 --tenant 01a20417-5ccc-7850-9558-0a37b805228c --platform tiktok
     """
+    arguments = {"model": model, "platform": platform, "horizon": horizon}
     with session() as current:
-        done = reflexion.promote(current, tenant, model, platform=platform, horizon=horizon)
+        done = act(current, "model.promote", f"tenant:{tenant}", arguments, reason=reason)
     _show_changes(done, as_json=as_json)
 
 
 @app.command("rollback")
 def roll_back(
-    tenant: OneTenant, platform: OnePlatform = None, horizon: OneHorizon = None, as_json: AsJson = False
+    tenant: OneTenant,
+    platform: OnePlatform = None,
+    horizon: OneHorizon = None,
+    reason: Reason = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Let the model score again that did before."""
+    """Let the model score again that did before.
+
+    \b
+    viral reflexion rollback --tenant 01a20417-5ccc-7850-9558-0a37b805228c
+    """
+    arguments = {"platform": platform, "horizon": horizon}
     with session() as current:
-        done = reflexion.roll_back(current, tenant, platform=platform, horizon=horizon)
+        done = act(current, "model.rollback", f"tenant:{tenant}", arguments, reason=reason)
     _show_changes(done, as_json=as_json)
 
 
@@ -200,9 +216,13 @@ def _change(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "kind": kind, "change": change, "category": row["category"] or None}
 
 
-def _show_changes(done: list[dict[str, Any]], *, as_json: bool) -> None:
+def _show_changes(done: Performed, *, as_json: bool) -> None:
     columns = ("platform", "horizon", "champion", "before")
-    show(done, columns, as_json=as_json, nothing="")
+    rows = []
+    for each, model in done.after.items():
+        platform, _, horizon = each.partition(" ")
+        rows.append({"platform": platform, "horizon": horizon, "champion": model, "before": done.before[each]})
+    show(rows, columns, as_json=as_json, nothing="")
 
 
 def _show_post(found: Mapping[str, Any]) -> None:

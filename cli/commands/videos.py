@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cli.acting import Reason, act
 from cli.arguments import one_of, regular, usd
 from cli.output import AsJson, Limit, VisibleConsole, console, dollars, print_json, show, show_one
 from cli.session import for_system, interruptible_sleep, session
@@ -164,16 +165,20 @@ def show_video(video_id: VideoId, as_json: AsJson = False) -> None:
 @app.command()
 def cancel(
     video_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Videos that wait or are being made.")],
+    reason: Reason = None,
 ) -> None:
     """Stop videos, and give back what was reserved for them.
 
     What a provider has begun is cancelled there, and settled when it says what it charges.
+
+    \b
+    viral videos cancel 01a20417-5ccc-7850-9558-0a37b805228c
     """
     refused = 0
     with session() as current:
         for video_id in video_ids:
-            change = videos.cancel(current, None, video_id)
-            refused += not change.done
+            change = act(current, "video.cancel", f"video:{video_id}", reason=reason)
+            refused += not change.well
             console().print(f"{video_id}  {change.says}")
             if decide := _decide(videos.show(current, None, video_id)):
                 console().print(decide)
@@ -194,6 +199,7 @@ def resolve(
     charged: Annotated[
         Decimal | None, typer.Option(parser=usd, metavar="USD", help="lost: what it cost anyway.")
     ] = None,
+    reason: Reason = None,
 ) -> None:
     """Decide about an order whose answer was lost.
 
@@ -209,11 +215,11 @@ def resolve(
         raise typer.BadParameter("goes with found", param_hint="--job")
     if verdict == "found" and charged is not None:
         raise typer.BadParameter("goes with lost: what was found says itself what it costs", param_hint="--charged")
-    decided: Literal["found", "lost"] = "found" if verdict == "found" else "lost"
+    arguments = {"verdict": verdict, "job": job, "charged": charged}
     with session() as current:
-        change = videos.resolve(current, video_id, decided, job, charged or Decimal(0))
+        change = act(current, "video.resolve", f"video:{video_id}", arguments, reason=reason)
     console().print(f"{video_id}  {change.says}")
-    if not change.done:
+    if not change.well:
         raise typer.Exit(1)
 
 

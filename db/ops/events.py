@@ -18,6 +18,8 @@ from domain.text.filters import Place
 
 WALK: Final = 20_000
 """Events that one answer looks at. The next page looks at the next."""
+ALL: Final = 10_000_000
+"""Events that somebody who acts on all that match looks at; the time that a statement may take bounds it before."""
 OF_ONE: Final = 5_000
 """Events of one subject, or whose job has failed, among which a filter looks."""
 MOST_COUNTED: Final = 10_000
@@ -145,6 +147,13 @@ class EventViews:
         counted_all = first["count"] <= MOST_COUNTED and first["last_id"] is None
         return Found(rows, further, None if end is None else WALK, exact, first["count"], counted_all)
 
+    def choosing(self, wanted: EventFilter) -> tuple[str, dict[str, Any]]:
+        """Return a query of the ids of all events that match, and its values. `since` and `until` are moments."""
+        values: dict[str, Any] = {name: getattr(wanted, name) for name in NAMES}
+        values["statuses"] = [*wanted.statuses]
+        way, _ = self._way(wanted, values)
+        return f"SELECT id FROM ({walk(way, replace(wanted, after=None), ALL)}) AS event WHERE fits", values
+
     def related(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the events of the same subject around this one, in the order in which they occurred, this one among
         them, with the id of the object that each is about (`object_id`)."""
@@ -209,9 +218,9 @@ SELECT ARRAY(SELECT id FROM fitting LIMIT %(limit)s) AS ids, (SELECT count(*) FR
 """
 
 
-def walk(way: Way, wanted: EventFilter) -> str:
+def walk(way: Way, wanted: EventFilter, most: int = WALK) -> str:
     """Write the query of the events that one answer looks at, newest first, and whether each of them `fits`."""
-    ordered = f"ORDER BY received_at DESC, id DESC LIMIT {WALK}"
+    ordered = f"ORDER BY received_at DESC, id DESC LIMIT {most}"
     conditions = {
         way.condition: bool(way.condition),
         "received_at >= %(since)s": wanted.since is not None,

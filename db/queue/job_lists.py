@@ -18,7 +18,7 @@ what is read. `TEXT_FIELDS` says where: never in payloads and results, which are
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -193,6 +193,17 @@ class Query:
         fields = " OR ".join(f"strpos(lower({field}), lower(%(text)s)) > 0" for field in TEXT_FIELDS)
         text = [] if wanted.text is None else [f"({fields})"]
         return [*state, *equal, *self._times(), *text]
+
+
+def choosing(wanted: JobFilter) -> tuple[str, dict[str, Any]]:
+    """Return a query of the ids of all jobs of the queue that fit, by the index of the state that is asked for, and its
+    values. `since` and `until` are moments."""
+    query = Query(replace(wanted, after=None), 0, whole=True)
+    if wanted.state in ("pending", *STATE):
+        rows = PENDING_SET.format(fitting=query.fitting())
+        return f"SELECT id FROM ({rows}) AS fitting", query.values
+    ended = "AND completed_at IS NOT NULL" if wanted.by_end else ""
+    return f"SELECT id FROM job_queue j WHERE status = '{wanted.state}' {ended} AND {query.fitting()}", query.values
 
 
 class JobLists:

@@ -154,14 +154,6 @@ ALL: Final = (
         bulk=True,
     ),
     Action(
-        "event.reveal",
-        Kind.EVENT,
-        "events show --unmasked",
-        "Show unmasked",
-        "Show what an event said as it stands.",
-        warns="It has names and addresses of people. That you looked is kept.",
-    ),
-    Action(
         "post.resolve",
         Kind.POST,
         "posts resolve",

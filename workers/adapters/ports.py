@@ -22,6 +22,7 @@ from workers.adapters import platforms
 from workers.adapters.lazy import lazy
 from workers.adapters.store_watch import INTERVAL, StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelCritic, LanguageModelWriter
+from workers.engine.job import JobTypes
 from workers.runtime.metrics import Metrics
 from workers.runtime.redis_client import connect
 from workers.runtime.version import AGENT
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
     from integrations.llm.models import LanguageModels
     from integrations.store.folder import FolderStore
     from integrations.stripe.api import StripeApi
+    from workers.adapters.many_things import ManyThingsInDatabase
     from workers.adapters.trends import Collector
 
 
-def open_ports(settings: Settings, db: Database, metrics: Metrics | None = None) -> Ports:
+def open_ports(
+    settings: Settings, db: Database, metrics: Metrics | None = None, job_types: JobTypes | None = None
+) -> Ports:
     """Return the world outside, as far as these settings open it. Nothing is asked yet; what will be is counted."""
     metrics = metrics or Metrics()
     stripe = lazy(partial(_stripe, settings, metrics)) if settings.stripe_secret_key.get_secret_value() else None
@@ -68,6 +72,7 @@ def open_ports(settings: Settings, db: Database, metrics: Metrics | None = None)
         fetch_event=(lambda event: stripe.fetch_event(event)) if stripe else None,  # noqa: PLW0108
         cashier=stripe,
         records=stripe,
+        many=None if job_types is None else lazy(partial(_many, db, job_types)),
     )
 
 
@@ -167,6 +172,12 @@ def _marks(settings: Settings) -> SubmissionMarks:
 
     client = connect(settings.redis_url, used_for="remembering submissions")
     return RedisAndFileMarks(client, settings.viral_home / "submissions")
+
+
+def _many(db: Database, job_types: JobTypes) -> "ManyThingsInDatabase":
+    from workers.adapters.many_things import ManyThingsInDatabase  # noqa: PLC0415 - it imports jobs
+
+    return ManyThingsInDatabase(db, job_types)
 
 
 def _old_app() -> "OldAppExports":

@@ -54,6 +54,14 @@ KEEP_SOUNDS = timedelta(days=90)
 KEEP_METRICS = {"minute": timedelta(hours=48), "hour": timedelta(days=396)}
 """What was counted, by the length of time that a row stands for."""
 
+KEEP_ACTIONS = {
+    # A preview that nobody begins.
+    "previews": timedelta(hours=1),
+    "bulks": timedelta(days=90),
+    "actions": timedelta(days=396),
+}
+"""What operators did: previews, bulk actions with their items, and the audit."""
+
 KEEP_PROCESSES = timedelta(days=1)
 """What a process reported last. One that lives and says nothing for so long goes on by another id."""
 
@@ -92,6 +100,7 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
     _prune_posts(ctx)
     _prune_chain_events(ctx)
     _prune_sounds(ctx)
+    _prune_actions(ctx)
     _sum_up_metrics(ctx)
     _prune_changes(ctx)
     with ctx.finish():
@@ -115,6 +124,15 @@ def _prune_chain_events(ctx: Context) -> None:
     while deleted >= ROWS_PER_TRANSACTION:
         with ctx.begin() as tx:
             deleted = tx.chains.prune_events(ctx.now() - KEEP_CHAIN_EVENTS, ROWS_PER_TRANSACTION)
+
+
+def _prune_actions(ctx: Context) -> None:
+    """Delete previews that nobody began, and what operators did long ago."""
+    for what, keep in KEEP_ACTIONS.items():
+        deleted = ROWS_PER_TRANSACTION
+        while deleted >= ROWS_PER_TRANSACTION:
+            with ctx.begin() as tx:
+                deleted = tx.actions.prune(what, ctx.now() - keep, ROWS_PER_TRANSACTION)
 
 
 def _prune_sounds(ctx: Context) -> None:

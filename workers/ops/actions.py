@@ -305,15 +305,8 @@ def _reset_quota(app: App, target: Target, arguments: Arguments) -> Result:
     )
 
 
-def _reveal(app: App, target: Target, arguments: Arguments) -> Result:
-    with app.db.transaction(SYSTEM) as tx:
-        find_event(tx, target.id)
-    return Result(Outcome.DONE, "it was shown as it stands")
-
-
 PERFORMERS: Mapping[str, Performer] = {
     **{name: _in_transaction(name) for name in IN_TRANSACTION},
-    "event.reveal": _reveal,
     "queue.pause": lambda app, target, _: queues.pause(app, *target.queue),
     "queue.resume": lambda app, target, _: queues.resume(app, *target.queue),
     "queue.limit": _limit,

@@ -89,7 +89,7 @@ def event_report(app: App, name: str, *, unmasked: bool = False) -> EventReport:
     with app.db.transaction(SYSTEM) as tx:
         row = events.find(tx, name)
         if unmasked:
-            note_reveal(f"event:{row['id']}")
+            note_reveal(tx, f"event:{row['id']}")
         body, payload = row.pop("body"), row.pop("payload")
         job = _job(tx, row["job_id"])
         tenant_id = tx.event_views.tenant_of(row["source"], row["subject"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from db.events.store import Replayable
 from db.transaction import SYSTEM, Tx
 from domain.errors import UnknownEvent
 from domain.events.outcomes import Ignored, Status
@@ -37,6 +38,34 @@ def find(tx: Tx, name: str) -> dict[str, Any]:
     return row
 
 
+def to_replay(
+    app: App,
+    event_ids: Sequence[str] = (),
+    *,
+    parked: str | None = None,
+    ignored: str | None = None,
+    limit: int,
+) -> list[Replayable]:
+    """Return these events; with `parked`, the oldest of those whose reason begins with it; with `ignored`, the oldest
+    of those that were ignored for this type.
+
+    Raises:
+        UnknownEvent, EventDropped: of one of `event_ids`.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        return _to_replay(tx, event_ids, parked, ignored, limit)
+
+
+def _to_replay(
+    tx: Tx, event_ids: Sequence[str], parked: str | None, ignored: str | None, limit: int
+) -> list[Replayable]:
+    if parked is not None:
+        return tx.events.parked(parked, limit)
+    if ignored is not None:
+        return tx.events.ignored(ignored, limit)
+    return sorted({replayable(tx, name) for name in event_ids})  # in the order in which all enqueue them
+
+
 def replay(
     app: App,
     event_ids: Sequence[str] = (),
@@ -52,10 +81,7 @@ def replay(
         UnknownEvent, EventDropped: of one of `event_ids`; none is replayed.
     """
     with app.db.transaction(SYSTEM) as tx:
-        if parked is not None:
-            events = tx.events.parked(parked, limit)
-        elif ignored is not None:
-            events = tx.events.ignored(ignored, limit)
-        else:
-            events = sorted({replayable(tx, name) for name in event_ids})  # in the order in which all enqueue them
-        return [Replayed(each.id, each.source, apply_again(tx, each)) for each in events]
+        return [
+            Replayed(each.id, each.source, apply_again(tx, each))
+            for each in _to_replay(tx, event_ids, parked, ignored, limit)
+        ]

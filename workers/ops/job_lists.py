@@ -44,7 +44,8 @@ def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = Fa
         found = tx.job_lists.page(asked, limit=limit, ids=None if named is None else [named], whole=whole)
     further = None if found.further is None else replace(wanted, after=found.further)
     if unmasked:
-        note_reveal("jobs")
+        with app.db.transaction(SYSTEM) as tx:
+            note_reveal(tx, "jobs")
     rows = found.rows if unmasked else [masked_job(row) for row in found.rows]
     return JobList(now, wanted, rows, further, found.looked_at, _notes(wanted, found, named))
 

@@ -59,8 +59,8 @@ def shown(app: App, job_id: UUID, *, attempts: bool = False, unmasked: bool = Fa
         row = find_job(tx, job_id)
         if attempts:
             row["attempt_history"] = row.pop("attempt_history", None) or tx.jobs.attempts(job_id)
-    if unmasked:
-        note_reveal(f"job:{job_id}")
+        if unmasked:
+            note_reveal(tx, f"job:{job_id}")
     return row if unmasked else masked_job(row)
 
 

@@ -143,6 +143,14 @@ def names(tx: Tx) -> list[str]:
     return [each.queue for each in overview(tx)]
 
 
+def all_names(app: App, queue: str) -> list[str]:
+    """Name every queue, as `names` does, if this one is none of those that are declared."""
+    if queue in QUEUES:
+        return [*QUEUES]
+    with app.db.transaction(SYSTEM) as tx:
+        return names(tx)
+
+
 def policy(tx: Tx, queue: str, tenant_id: UUID | None) -> dict[str, Any]:
     """Return what was decided of a queue, or of one tenant in it; empty if nothing was."""
     rows = tx.queues.policies()

@@ -1,0 +1,131 @@
+"""Acts of operators from the shell: one is performed and told, many are shown, asked about and followed."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.output import VisibleConsole, console
+from cli.session import interruptible_sleep, person
+from domain.errors import ViralError
+from domain.ops.actions import Performed, target
+from domain.ops.causes import Cause
+from domain.ops.event_filters import EventFilter
+from domain.queue.job_filters import JobFilter
+from domain.text.readable import readable
+from workers.app import App
+from workers.ops import bulk as bulks
+from workers.ops.actions import perform
+from workers.ops.bulk import Bulk
+
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with what is done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+BETWEEN_LOOKS = 0.3
+MOST_REFUSALS = 1_000
+
+
+class ActionRefused(ViralError):
+    """What was asked for was refused, or did not work."""
+
+
+class StillActing(ViralError):
+    """The shell no longer follows an action, which goes on."""
+
+
+def me() -> str:
+    """Return whoever uses the shell, as causes and the audit name them."""
+    return str(Cause.of_person(person()))
+
+
+def act(
+    current: App, name: str, what: str, arguments: Mapping[str, Any] | None = None, *, reason: str | None = None
+) -> Performed:
+    """Perform an action on `<kind>:<id>`, and return what became of it.
+
+    Raises:
+        ActionRefused: an error refused it, or made it fail.
+    """
+    done = perform(current, name, target(what), arguments, who=me(), reason=reason)
+    if done.error is not None:
+        raise ActionRefused(done.says)
+    return done
+
+
+def act_on_each(
+    current: App, name: str, ids: Sequence[UUID], arguments: Mapping[str, Any] | None = None, *, reason: str | None
+) -> None:
+    """Perform an action on jobs, in the order of their ids; print a line for each in the order in which they are named,
+    and exit with 1 if one of them was refused."""
+    done = {each: act(current, name, f"job:{each}", arguments, reason=reason) for each in sorted(set(ids))}
+    for each in dict.fromkeys(ids):
+        console().print(f"{each}  {done[each].says}")
+    if not all(each.well for each in done.values()):
+        raise typer.Exit(1)
+
+
+def act_on_many(
+    current: App,
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    jobs: JobFilter | None = None,
+    events: EventFilter | None = None,
+    reason: str | None,
+    yes: bool,
+) -> None:
+    """Show what a filter chooses, ask, and follow the action on it to its end; exit with 1 if something was refused.
+
+    Raises:
+        StillActing: Ctrl-C; the action goes on.
+    """
+    if not (reason or "").strip():
+        raise typer.BadParameter("say why: it is kept with what is done to many", param_hint="--reason")
+    shown = bulks.preview(current, name, arguments, who=me(), jobs=jobs, events=events)
+    if not shown.items:
+        console().print(f"No {shown.action.kind} is in such a state and fits.")
+        return
+    asked = _asked(shown)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(f"{asked} Say --yes to do it", param_hint="--yes")
+        for each in shown.first:
+            typer.echo(f"  {readable(each)}", err=True)
+        typer.confirm(asked, abort=True, err=True)
+    bulks.begin(current, shown.id, who=me(), reason=reason)
+    _tell(_follow(current, shown.id))
+
+
+def _asked(shown: Bulk) -> str:
+    more = f" (the first {shown.items:,} of those that fit)" if shown.more else ""
+    return f"{shown.action.verb} {shown.items:,} {shown.action.kind}{'' if shown.items == 1 else 's'}{more}?"
+
+
+def _follow(current: App, bulk_id: UUID) -> Bulk:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=VisibleConsole(sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        found = bulks.bulk(current, bulk_id, refusals=MOST_REFUSALS)
+        task = bar.add_task(found.action.verb, total=found.items)
+        while not found.over:
+            bar.update(task, completed=found.items - found.left)
+            try:
+                interruptible_sleep(BETWEEN_LOOKS)
+            except KeyboardInterrupt:
+                raise StillActing(
+                    f"it goes on without you: `viral actions show {bulk_id}` says how far it is, "
+                    f"`viral actions cancel {bulk_id}` stops it"
+                ) from None
+            found = bulks.bulk(current, bulk_id, refusals=MOST_REFUSALS)
+    return found
+
+
+def _tell(found: Bulk) -> None:
+    for each in found.refusals:
+        console().print(f"{each['target'].partition(':')[2]}  {readable(each['says'])}")
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(found.counts.items()))
+    console().print(f"{found.id}  {found.state}: {counts}")
+    if found.counts.get("refused", 0) + found.counts.get("failed", 0) or found.state == "cancelled":
+        raise typer.Exit(1)

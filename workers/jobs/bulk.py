@@ -1,0 +1,19 @@
+"""An operator's action on many things, some at a time; how far it is stands in its items (docs/decisions/0057)."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from domain.errors import NotSetUp
+from workers.engine.job import Context, job
+
+
+@job("ops.bulk", system=True, unique=("bulk_id",), priority=3, max_attempts=10, timeout=timedelta(hours=1))
+def act_on_many(ctx: Context, bulk_id: UUID) -> None:
+    """Act on all items of a bulk action that nothing has become of yet, in their order."""
+    many = ctx.ports.many
+    if many is None:
+        raise NotSetUp("this process performs no actions of operators")
+    while many.act(bulk_id):
+        ctx.check()
+    with ctx.finish():
+        pass
