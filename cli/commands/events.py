@@ -143,7 +143,7 @@ def replay(
     if chosen:
         try:
             wanted = event_filter(chosen)
-        except SenselessEventFilter as error:
+        except SenselessFilter as error:
             raise typer.BadParameter(str(error)) from None
         with session() as current:
             act_on_many(current, "event.replay", events=wanted, reason=reason, yes=yes)
