@@ -7,8 +7,9 @@ from uuid import UUID
 
 import typer
 
-from cli.acting import Reason, act
-from cli.arguments import moment
+from cli.acting import Reason as Why
+from cli.acting import act
+from cli.arguments import moment, person
 from cli.output import AsJson, console, print_json, show_one
 from cli.session import session
 from cli.shell import Group
@@ -62,7 +63,7 @@ def _say(sentences: Sequence[str]) -> None:
 
 
 @app.command()
-def reset(tenant_id: TenantId, reason: Reason = None, as_json: AsJson = False) -> None:
+def reset(tenant_id: TenantId, reason: Why = None, as_json: AsJson = False) -> None:
     """Start the running period's count anew, by hand.
 
     The next reset stays where it is; the ledger says who did it.
