@@ -36,6 +36,8 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "TOKEN_ENCRYPTION_KEYS": frozenset({WEB, WORKER}),
     "OTEL_EXPORTER_OTLP_HEADERS": frozenset({WEB, WORKER, SCHEDULER}),
     "SENTRY_DSN": frozenset({WEB, WORKER, SCHEDULER}),
+    "NOTIFY_URLS": frozenset({WEB, WORKER, SCHEDULER}),
+    "NOTIFY_WEBHOOK_SECRET": frozenset({WEB, WORKER, SCHEDULER}),
     # Not settings of ours: the S3 client reads them itself. Web signs addresses with them.
     "AWS_ACCESS_KEY_ID": frozenset({WEB, WORKER}),
     "AWS_SECRET_ACCESS_KEY": frozenset({WEB, WORKER}),

@@ -45,6 +45,7 @@ from db.ops.events import EventViews
 from db.ops.gauges import Gauges
 from db.ops.health import Health
 from db.ops.lineage import Lineages
+from db.ops.notices import Notices
 from db.ops.operators import Operators
 from db.ops.overview import Overview
 from db.ops.requests import Requests
@@ -81,6 +82,7 @@ from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
 from db.posting.accounts import Accounts
 from db.posting.connections import Connections
+from db.posting.outgoing import Outgoing
 from db.posting.planning import PlannedPosts
 from db.posting.posts import Posts
 from db.posting.reservations import Reservations
@@ -415,6 +417,7 @@ class Tx:
     operators = _on_driver(Operators)
     actions = _on_driver(Actions)
     tenant_rows = _on_driver(TenantRows)
+    notices = _on_driver(Notices)
     store_views = _on_driver(StoreViews)
     series = _on_driver(MetricSeries)
     gauges = _on_driver(Gauges)
@@ -426,6 +429,7 @@ class Tx:
     video_budgets = _on_driver(VideoBudgets)
     video_providers = _on_driver(VideoProviders)
     posts = _on_driver(Posts)
+    outgoing = _on_driver(Outgoing)
     reservations = _on_driver(Reservations)
     restores = _on_driver(Restores)
     snapshots = _on_driver(Snapshots)

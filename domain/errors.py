@@ -86,6 +86,10 @@ class UnknownPost(Rejected):
     """No post has this id."""
 
 
+class UnknownEndpoint(Rejected):
+    """The tenant has no endpoint of outgoing webhooks, or no delivery, of this id."""
+
+
 class UnknownChain(Rejected):
     """No chain of the autopilot has this id."""
 

@@ -16,6 +16,7 @@ from domain.identity.people import Membership, Organization, Person
 from domain.learning.critique.critiques import CritiqueRequest, CritiqueResponse
 from domain.learning.numbers import Measured
 from domain.posting.accounts import AppRegistration, Credential, Grant
+from domain.posting.outgoing import Answer
 from domain.posting.publishing import (
     AccountLimits,
     Commit,
@@ -418,6 +419,14 @@ class SubmissionMarks(Protocol):
         """Return the last submissions after this moment that are remembered; none if nothing remembers any."""
 
 
+class OutgoingWebhooks(Protocol):
+    """Sends bodies to addresses that came from tenants, which lead to the internet and nowhere else."""
+
+    def send(self, url: str, body: bytes, *, secret: bytes, message_id: str, at: datetime) -> Answer:
+        """Send a body once, signed with the sealed secret as it is at `at`. Nothing is raised: what went wrong is in
+        the answer, in words that the tenant may read."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
@@ -426,7 +435,7 @@ class Ports:
     `clips` are the providers that there is a key for, by the name that `video_providers` has.
     `publishers` are all platforms, by name; `logins` those that accounts can be connected of here; `login_apps` how
     this installation is known to them (Mastodon's are in `mastodon_apps`, one an instance). `vault` is None without
-    keys; `marks`, `old_app` and `many` only in tests that need none.
+    keys; `marks`, `old_app`, `webhooks` and `many` only in tests that need none.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -444,6 +453,7 @@ class Ports:
     critics: Mapping[str, Critic] = field(default_factory=dict)
     marks: SubmissionMarks | None = None
     old_app: OldAppFiles | None = None
+    webhooks: OutgoingWebhooks | None = None
     livemode: bool | None = None
     clerk_instance: str | None = None
     people: IdentityRecords | None = None

@@ -25,6 +25,7 @@ from workers.engine.outcomes import rescue
 from workers.ops import gauges
 from workers.ops.changes import start_note
 from workers.ops.gauges import SAMPLE_EVERY
+from workers.ops.notices import NoticeWatch
 from workers.runtime import logs
 from workers.runtime.metrics import REPORT_EVERY, Metrics, MetricsReport
 from workers.runtime.redis_client import connect
@@ -64,13 +65,16 @@ def run(settings: Settings) -> None:
     if when_served(app.check_schema, asked, waits="scheduler.waits"):
         app.start()
         started = start_note(app, Role.SCHEDULER)
-        started.start()
+        notices = NoticeWatch(app)
+        for each in (started, notices):
+            each.start()
         ticker = Ticker(app)
         ticker.start()
         log.info("scheduler.ready", schedules=len(SCHEDULES))
         asked.get()
         ticker.stop()
-        started.stop()
+        for each in (started, notices):
+            each.stop()
     app.close()
     if errors is not None:
         errors.close()

@@ -18,7 +18,7 @@ from apscheduler.triggers.cron import CronTrigger
 from db.transaction import SYSTEM, Database, Tx
 from domain.ops.causes import Cause
 from workers.engine.job import JobType
-from workers.jobs import analytics, autopilot, billing, learning, posting
+from workers.jobs import analytics, autopilot, billing, learning, outgoing, posting
 from workers.jobs.accounts import find_due
 from workers.jobs.generation import daily
 from workers.jobs.learning import pool
@@ -71,6 +71,7 @@ SCHEDULES = (
     _schedule("* * * * *", analytics.find_due, analytics.anything_due),
     _schedule("* * * * *", autopilot.find_due, autopilot.anything_due),
     _schedule("* * * * *", learning.find_due, learning.anything_due),
+    _schedule("* * * * *", outgoing.find_due, outgoing.anything_due),
     _schedule("*/5 * * * *", billing.release_parked, billing.any_parked),
     _schedule("0 * * * *", reset_due),
     _schedule("15 * * * *", find_due),

@@ -89,7 +89,9 @@ def in_their_form(name: str) -> str:
             return f"sk_test_{secret}"
         case "stripe_webhook_secret":
             return f"whsec_{secret},whsec_{secret}older"
-        case "clerk_webhook_signing_secret":
+        case "notify_urls":
+            return f"json://127.0.0.1:1/{secret}"
+        case "clerk_webhook_signing_secret" | "notify_webhook_secret":
             return f"whsec_{base64.b64encode(secret.encode()).decode()}"
         case "token_encryption_keys":
             return base64.urlsafe_b64encode(secret.encode()[:32]).decode()

@@ -55,6 +55,7 @@ MOST_ENTRIES = {"workers": 8, "db": 16, "domain": 16, "cli": 16}
 HOMES = {
     "sqlalchemy": ("db",),
     "alembic": ("db.migrate.upgrade",),
+    "apprise": ("integrations.channels",),
     "psycopg": ("db", "web", "cli", "local"),
     "dramatiq": ("workers.engine.broker", "workers.engine.queues", "workers.engine.threads"),
     "redis": (

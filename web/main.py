@@ -51,6 +51,7 @@ from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.ops.changes import start_note
+from workers.ops.notices import NoticeWatch
 from workers.ops.schedules import Timetable
 from workers.runtime import logs
 from workers.runtime.ids import Ids
@@ -162,6 +163,7 @@ def run(settings: Settings, *, calendar: Sequence[Timetable] = (), simulated: bo
         background=(
             *(app, usage, store_watch(settings, app.db, Role.WEB), MetricsThread(report)),
             start_note(app, Role.WEB),
+            NoticeWatch(app),
         ),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
         ops=ops_routes(app, live, access, fresh_for=FRESH_FOR, calendar=calendar, simulated=simulated),

@@ -28,6 +28,7 @@ from workers.engine.queues import (
 )
 from workers.engine.threads import Threads
 from workers.ops.changes import start_note
+from workers.ops.notices import NoticeWatch
 from workers.runtime import logs
 from workers.runtime.cores import usable_cores
 from workers.runtime.metrics import MetricsReport
@@ -75,6 +76,7 @@ class WorkerProcess:
         )
         self._store_watch = store_watch(settings, self._app.db, Role.WORKER)
         self._start_note = start_note(self._app, Role.WORKER, "" if set(queues) == {*QUEUES} else " ".join(queues))
+        self._notices = NoticeWatch(self._app)
         self._places = places(
             queues,
             threads=settings.worker_threads,
@@ -115,6 +117,7 @@ class WorkerProcess:
         self._heartbeat.start()
         self._store_watch.start()
         self._start_note.start()
+        self._notices.start()
 
     def _drain(self, threads: Threads) -> None:
         log.info("worker.draining", running=len(self._runner.leases))
@@ -125,6 +128,7 @@ class WorkerProcess:
         self._runner.close()
         self._store_watch.stop()
         self._start_note.stop()
+        self._notices.stop()
         try:
             returned = self._heartbeat.sign_off()
         except NO_ANSWER as error:

@@ -24,17 +24,21 @@ from workers.runtime.setting_types import (
     HostNames,
     Https,
     Networks,
+    NotifyUrls,
     OpsToken,
     Origins,
     OtlpHeaders,
     PostgresUrl,
     Prices,
     PublicKey,
+    QuietHoursText,
     RedisUrl,
     Release,
     SentryDsn,
     StripeKey,
     StripeSigningSecrets,
+    TimeZone,
+    WebhookSecret,
     Words,
 )
 from workers.runtime.version import VERSION
@@ -238,6 +242,16 @@ class Settings(BaseSettings):
     """What the collector wants to see: `name=value,name=value`."""
     sentry_dsn: SentryDsn = SecretStr("")
     """Where errors that nobody foresaw are reported; without it, they are only logged. Needs the extra `sentry`."""
+    notify_urls: NotifyUrls = ()
+    """Where people of the operator are told what hurts; without any, nobody is."""
+    notify_webhook_secret: WebhookSecret = SecretStr("")
+    """What is sent to plain web addresses of NOTIFY_URLS is signed with it."""
+    notify_quiet_hours: QuietHoursText = ""
+    """When people are told only what is urgent, such as `22:00-07:00`."""
+    notify_timezone: TimeZone = "UTC"
+    """The time zone of the quiet hours."""
+    webhook_receiver_base_url: Https = ""
+    """The one place at which a tenant's endpoint may be a private address: a receiver on this machine, to try it."""
     viral_home: Path = Path(".viral")
     """Where `viral up` keeps its data."""
     postgres_bin: Path | None = None

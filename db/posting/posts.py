@@ -27,6 +27,7 @@ from psycopg.rows import class_row
 from db.autopilot.permission import check_permission
 from db.postgres.errors import UniqueViolation
 from db.postgres.rows import row_of
+from db.posting.outgoing import EVENT_OF, add_deliveries
 from db.posting.restores import GATE_SHARED
 from domain.learning.horizons import first_look
 from domain.posting.posts import RESTORED, Post, PostingHalted, PostStatus, given_back
@@ -546,6 +547,8 @@ class Posts:
         values = {"tenant_id": tenant_id, "id": post_id, "states": list(states), **(of or {}), **changes}
         query = CHANGE.format(assignments=assignments, further=further)
         row = self._driver.execute(query.encode(), values).fetchone()
+        if row is not None and (status := changes.get("status")) in EVENT_OF and row[0] != status:
+            add_deliveries(self._driver, tenant_id, post_id, status)
         return None if row is None else str(row[0])
 
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from db.schema.base import jsonb, one_of, string, table, tenant_id, timestamp, uuid_key
+from db.schema.base import count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key
 
 STEPS = ("minute", "hour")
 CHANGES = ("deploy", "setting", "limit", "pause", "migration")
@@ -176,4 +176,56 @@ store_views = table(
     string("trouble"),
     timestamp("started_at", now=True),
     timestamp("seen_at", now=True),
+)
+
+# What people of the operator are told (`domain/ops/notices.py`): one row for each stretch of a cause.
+notices = table(
+    "notices",
+    uuid_key(),
+    string("cause", nullable=False),
+    sa.Column("says", ARRAY(sa.Text), nullable=False),
+    string("page", nullable=False),
+    string("shell", nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    timestamp("first_at", nullable=False),
+    timestamp("last_at", nullable=False),
+    timestamp("sent_at"),
+    count("sent_number"),
+    timestamp("ended_at"),
+    timestamp("over_sent_at"),
+    sa.Index("notices_cause_idx", "cause", unique=True, postgresql_where=sa.text("ended_at IS NULL")),
+    sa.Index("notices_last_at_idx", "last_at"),
+)
+
+# The one row says when somebody last looked, which is whose turn it is.
+notice_looks = table(
+    "notice_looks",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    timestamp("looked_at", nullable=False),
+    sa.CheckConstraint("id = 1", name="id"),
+)
+
+# What was told in one look, as all channels are sent it.
+notice_messages = table(
+    "notice_messages",
+    uuid_key(),
+    timestamp("made_at", now=True),
+    string("title", nullable=False),
+    string("text", nullable=False),
+    jsonb("content", "[]"),
+    sa.Index("notice_messages_made_at_idx", "made_at"),
+)
+
+# `next_at` is when it is tried (again); while it is being sent, when somebody else may. NULL: it is sent or given up.
+notice_deliveries = table(
+    "notice_deliveries",
+    sa.Column("message_id", UUID(), sa.ForeignKey("notice_messages.id", ondelete="CASCADE"), nullable=False),
+    string("channel", nullable=False),
+    count("attempts"),
+    timestamp("next_at"),
+    timestamp("sent_at"),
+    timestamp("given_up_at"),
+    string("error"),
+    sa.PrimaryKeyConstraint("message_id", "channel"),
+    sa.Index("notice_deliveries_next_at_idx", "next_at", postgresql_where=sa.text("next_at IS NOT NULL")),
 )

@@ -16,6 +16,7 @@ from db.schema import events as events
 from db.schema import identity as identity
 from db.schema import learning as learning
 from db.schema import ops as ops
+from db.schema import outgoing as outgoing
 from db.schema import posting as posting
 from db.schema import queue as queue
 from db.schema import tenants as tenants

@@ -26,6 +26,8 @@ class ApiScope(StrEnum):
     ACCOUNTS_WRITE = "accounts:write"
     POSTS_READ = "posts:read"
     POSTS_WRITE = "posts:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
 
 
 SCOPES: Mapping[ApiScope, str] = MappingProxyType(
@@ -40,9 +42,11 @@ SCOPES: Mapping[ApiScope, str] = MappingProxyType(
         ApiScope.ACCOUNTS_WRITE: "connect social accounts, set what may be posted to them, disconnect them",
         ApiScope.POSTS_READ: "see social accounts and posts, and what became of them",
         ApiScope.POSTS_WRITE: "schedule, change, approve, cancel and retry posts",
+        ApiScope.WEBHOOKS_READ: "see the endpoints that are told of posts, and what was sent to them",
+        ApiScope.WEBHOOKS_WRITE: "add and delete such endpoints, and have something sent again",
     }
 )
-ADMINS_ONLY = frozenset({ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE, ApiScope.ACCOUNTS_WRITE})
+ADMINS_ONLY = frozenset({ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE, ApiScope.ACCOUNTS_WRITE, ApiScope.WEBHOOKS_WRITE})
 
 KEY_START = "viral_"
 KEY_BYTES = 32

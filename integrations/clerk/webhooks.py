@@ -1,8 +1,6 @@
 """Clerk's webhooks, which Svix sends (Standard Webhooks), are verified to be from Clerk, and their envelope is read."""
 
-import binascii
 import hmac
-from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,9 +18,11 @@ from integrations.envelope import (
     read_object,
     subject,
 )
+from integrations.standard_webhooks import decoded
+from integrations.standard_webhooks import key as key
+from integrations.standard_webhooks import sign as sign
 
 HEADER_FAMILIES = ("svix", "webhook")
-SECRET_PREFIX = "whsec_"  # noqa: S105
 NOT_KEPT = ("email.", "sms.", "organizationInvitation.", "waitlistEntry.")
 """Families of types whose bodies contain one-time codes, the link in an invitation, or the address of somebody who is
 no user yet and whom no deletion would name: only the envelope is kept."""
@@ -46,31 +46,13 @@ def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now:
         raise SignatureInvalid(f"{family}-id is not an id")
     if not is_unix_time(time):
         raise SignatureInvalid(f"{family}-timestamp is not a Unix time")
-    signatures = [_decoded(entry[3:]) for entry in signature.split(" ") if entry.startswith("v1,")]
+    signatures = [decoded(entry[3:]) for entry in signature.split(" ") if entry.startswith("v1,")]
     if not any(signatures):
         raise SignatureInvalid(f"{family}-signature has no readable v1 entry")
     signed = f"{message_id}.{time}.".encode() + body
     expected = [hmac.digest(found, signed, "sha256") for secret in secrets if (found := key(secret))]
     check_signature(expected, signatures, now - int(time))
     return message_id
-
-
-def key(secret: str) -> bytes:
-    """Return the key inside a `whsec_…` secret; empty if there is none, and then nothing can be verified."""
-    return _decoded(secret.strip().removeprefix(SECRET_PREFIX))
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def sign(body: bytes, secret: str, message_id: str, timestamp: int) -> str:
-    """Return the value of the signature header that Svix would send at `timestamp` (Unix seconds)."""
-    mac = hmac.digest(key(secret), f"{message_id}.{timestamp}.".encode() + body, "sha256")
-    return f"v1,{b64encode(mac).decode()}"
 
 
 def parse_event(body: bytes, message_id: str) -> Envelope:

@@ -49,6 +49,7 @@ WHAT_TO_DO: dict[type[ViralError], str] = {
     errors.UnknownMedia: NAMED.format("media"),
     errors.UnknownAccount: NAMED.format("accounts"),
     errors.UnknownPost: NAMED.format("posts"),
+    errors.UnknownEndpoint: "`viral webhooks list`, or `deliveries`, with `--tenant ID` has the ids.",
     errors.UnknownChain: "`viral autopilot chains --tenant ID` has the ids.",
     errors.PostInvalid: "Mend what `details` names, by account; `viral media check FILE` judges a file.",
     errors.SealUnknown: "Put the key back behind the newest of TOKEN_ENCRYPTION_KEYS, or connect the account anew.",

@@ -36,6 +36,7 @@ from domain.errors import (
     UnknownAccount,
     UnknownChain,
     UnknownConcept,
+    UnknownEndpoint,
     UnknownGeneration,
     UnknownKey,
     UnknownMedia,
@@ -63,6 +64,7 @@ from web.api import (
     trends,
     user,
     videos,
+    webhooks,
 )
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
@@ -174,6 +176,7 @@ def _routes() -> Sequence[BaseRoute]:
         imports,
         reflexion,
         trends,
+        webhooks,
     )
     for group in groups:
         all_groups.include_router(group.routes)
@@ -255,6 +258,7 @@ async def domain_error(request: Request, error: Exception) -> Response:
             | UnknownAccount()
             | UnknownPost()
             | UnknownChain()
+            | UnknownEndpoint()
         ):
             return error_response(404, str(error), "NOT_FOUND")
         case Conflict():

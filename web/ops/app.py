@@ -27,6 +27,7 @@ from web.ops.pages.events import EVENT, EVENTS
 from web.ops.pages.failures import FAILURE_GROUP, FAILURES
 from web.ops.pages.jobs import JOB, JOBS
 from web.ops.pages.learning import LEARNING
+from web.ops.pages.notices import NOTICES
 from web.ops.pages.posts import POST, POSTS, VIDEO
 from web.ops.pages.providers import PROVIDERS
 from web.ops.pages.queues import QUEUE, QUEUES
@@ -40,7 +41,7 @@ from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
     *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT, POSTS, POST, VIDEO),
-    *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, CHANGES, ACTIONS_PAGE),
+    *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, NOTICES, CHANGES, ACTIONS_PAGE),
 )
 """In the order of the menu."""
 

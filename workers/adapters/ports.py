@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from integrations.store.folder import FolderStore
     from integrations.stripe.api import StripeApi
     from workers.adapters.many_things import ManyThingsInDatabase
+    from workers.adapters.outgoing import SignedWebhooks
     from workers.adapters.trends import Collector
 
 
@@ -65,6 +66,7 @@ def open_ports(
         vault=platforms.vault(settings),
         marks=lazy(partial(_marks, settings)),
         old_app=lazy(_old_app),
+        webhooks=lazy(partial(_webhooks, settings)),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
         people=clerk,
@@ -178,6 +180,12 @@ def _many(db: Database, job_types: JobTypes) -> "ManyThingsInDatabase":
     from workers.adapters.many_things import ManyThingsInDatabase  # noqa: PLC0415 - it imports jobs
 
     return ManyThingsInDatabase(db, job_types)
+
+
+def _webhooks(settings: Settings) -> "SignedWebhooks":
+    from workers.adapters.outgoing import SignedWebhooks  # noqa: PLC0415 - see the module's first lines
+
+    return SignedWebhooks(platforms.vault(settings), home=settings.webhook_receiver_base_url)
 
 
 def _old_app() -> "OldAppExports":

@@ -68,6 +68,12 @@ KEEP_PROCESSES = timedelta(days=1)
 KEEP_CHANGES = timedelta(days=396)
 """What was changed in the system, as long as the hours that it is drawn beside."""
 
+KEEP_NOTICES = timedelta(days=90)
+"""What people were told, after it was over."""
+
+KEEP_DELIVERIES = timedelta(days=30)
+"""What tenants' programs were told, or could not be."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
@@ -103,6 +109,7 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
     _prune_actions(ctx)
     _sum_up_metrics(ctx)
     _prune_changes(ctx)
+    _prune_deliveries(ctx)
     with ctx.finish():
         pass
 
@@ -143,6 +150,14 @@ def _prune_sounds(ctx: Context) -> None:
             deleted = tx.imported_trends.prune_audio(ctx.now() - KEEP_SOUNDS, ROWS_PER_TRANSACTION)
 
 
+def _prune_deliveries(ctx: Context) -> None:
+    """Delete what tenants' programs were told, once nobody replays it any more."""
+    deleted = ROWS_PER_TRANSACTION
+    while deleted >= ROWS_PER_TRANSACTION:
+        with ctx.begin() as tx:
+            deleted = tx.outgoing.prune_deliveries(ctx.now() - KEEP_DELIVERIES, ROWS_PER_TRANSACTION)
+
+
 def _sum_up_metrics(ctx: Context) -> None:
     """Sum up the minutes of what was counted into hours, and delete what is not kept any longer."""
     counted = [name for name, each in METRICS.items() if each.kind is not Kind.GAUGE]
@@ -150,6 +165,7 @@ def _sum_up_metrics(ctx: Context) -> None:
     with ctx.begin() as tx:
         tx.series.roll_up([*counted, *sampled], sampled, ctx.now() - KEEP_METRICS["minute"])
         tx.series.forget_processes(ctx.now() - KEEP_PROCESSES)
+        tx.notices.prune_notices(ctx.now() - KEEP_NOTICES)
     for step, keep in KEEP_METRICS.items():
         for name in (*counted, *sampled, SAMPLED):
             deleted = ROWS_PER_TRANSACTION

@@ -340,6 +340,7 @@ def rotate_keys(app: App) -> Iterator[Rotation]:
     with app.db.transaction(SYSTEM) as tx:
         found = tx.connections.reseal(vault.reseal)
     yield Rotation("servers", *found)
+    yield from _rotate(app, vault, "webhooks")
 
 
 def _rotate(app: App, vault: Vault, what: str) -> Iterator[Rotation]:
@@ -349,8 +350,9 @@ def _rotate(app: App, vault: Vault, what: str) -> Iterator[Rotation]:
         seen = unreadable = 0
         while True:
             with app.db.transaction(SYSTEM) as tx:
-                reseal = tx.social_accounts.reseal if what == "accounts" else tx.social_accounts.reseal_handles
-                found = reseal(after, CHUNK, vault.reseal)
+                accounts = tx.social_accounts
+                reseal = {"accounts": accounts.reseal, "posts": accounts.reseal_handles, "webhooks": tx.outgoing.reseal}
+                found = reseal[what](after, CHUNK, vault.reseal)
             seen, changed, unreadable = seen + found.seen, changed + found.changed, unreadable + found.unreadable
             at_last += found.changed
             yield Rotation(what, seen, changed, unreadable)

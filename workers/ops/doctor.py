@@ -31,7 +31,7 @@ from workers.adapters.ports import media_folder
 from workers.adapters.store_watch import divided, fresh_within
 from workers.app import App, build
 from workers.engine.notifier import Notifier
-from workers.ops import restore
+from workers.ops import notices, restore
 from workers.ops.account_checks import check_addresses, check_connections, check_keys
 from workers.ops.autopilot_checks import check_autopilots
 from workers.ops.learning_checks import check_learning
@@ -167,6 +167,7 @@ def steps(calendar: Sequence[Timetable]) -> list[Step]:
         Step("learning", check_learning),
         Step("autopilots", check_autopilots),
         Step("types of waiting jobs", _types),
+        Step("people are told", notices.check),
         *(Step(name, partial(_invariant, name)) for name in INVARIANTS),
         Step("rows hold only what can be meant", _odd_rows),
     ]

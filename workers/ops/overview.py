@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import fmean
@@ -30,9 +30,6 @@ TIERS: Final = sorted((each.tier for each in PLANS.values()), key=lambda tier: -
 QUIET_FOR: Final = timedelta(minutes=2)
 """Processes report with their heartbeat, so one that is silent for this long says nothing about now."""
 
-HOURLY: Final = timedelta(minutes=65)
-"""A schedule of ours runs every hour, whatever there is to do."""
-
 PARKED_FOR: Final[Mapping[str, str]] = {
     "unknown_customer": "no tenant pays as their customer",
     "unknown_tenant": "their tenant is not known",
@@ -57,8 +54,9 @@ class Group(StrEnum):
 
 @dataclass(frozen=True)
 class Harm:
-    """One thing that hurts. `says` is a sentence, in which names come from outside; `page` is where `/ops` has more,
-    and `shell` what to type. `at` is since when, or when it last happened."""
+    """One thing that hurts. `says` is a sentence, in which names come from outside; `page` is where `/ops` tells more,
+    and `shell` what to type. `at` is since when, or when it last happened. Harms of one `cause` are told to people as
+    one (`domain/ops/notices.py` has their kinds)."""
 
     group: Group
     says: str
@@ -66,14 +64,16 @@ class Harm:
     shell: str
     number: int
     at: datetime | None = None
+    cause: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something that cannot be known now, or only in part, and why."""
+    """Something that cannot be known now, or only in part, and why. People are told of one with a `cause`."""
 
     says: str
     shell: str
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,10 @@ def _failed_jobs(tx: Tx) -> Iterator[Harm]:
     for row in _paying(rows):
         says = f"{_name(row)} has {_counted(row['number'], 'failed job')}, the last of type {readable(row['what'])}."
         page, shell = f"tenants/{row['tenant_id']}", f"viral jobs list --status failed --tenant {row['tenant_id']}"
-        yield Harm(Group.TENANTS, says, page, shell, row["number"], row["last_at"])
-    yield from _others(rows, "failed jobs", "jobs?status=failed", "viral jobs list --status failed")
-    yield from _unpaying(rows, "failed job", "jobs?status=failed", "viral jobs list --status failed")
+        yield Harm(Group.TENANTS, says, page, shell, row["number"], row["last_at"], cause="failed_jobs")
+    every = "jobs?status=failed", "viral jobs list --status failed", "failed_jobs"
+    yield from _others(rows, "failed jobs", *every)
+    yield from _unpaying(rows, "failed job", *every)
 
 
 def _failed_posts(tx: Tx) -> Iterator[Harm]:
@@ -119,8 +120,8 @@ def _failed_posts(tx: Tx) -> Iterator[Harm]:
             f"{_counted(number, 'post')} of {_name(row)} failed or came too late in 7 days ({readable(row['what'])})."
         )
         shell = f"viral posts list --tenant {of} --status failed"
-        yield Harm(Group.TENANTS, says, f"tenants/{of}", shell, number, row["last_at"])
-    yield from _others(rows, "failed posts", "posts", "viral posts list --status failed")
+        yield Harm(Group.TENANTS, says, f"tenants/{of}", shell, number, row["last_at"], cause="failed_posts")
+    yield from _others(rows, "failed posts", "posts", "viral posts list --status failed", "failed_posts")
 
 
 def _lost_accounts(tx: Tx) -> Iterator[Harm]:
@@ -131,22 +132,21 @@ def _lost_accounts(tx: Tx) -> Iterator[Harm]:
         says = (
             f"{_counted(row['number'], 'account')} of {_name(row)} {needs} to connect again: nothing is posted there."
         )
-        page = f"tenants/{row['tenant_id']}"
-        yield Harm(Group.TENANTS, says, page, f"{shell} --tenant {row['tenant_id']}", row["number"], row["last_at"])
-    yield from _others(rows, "accounts that need their owner", "tenants?harm=needs_reconnect", shell)
+        page, own = f"tenants/{row['tenant_id']}", f"{shell} --tenant {row['tenant_id']}"
+        yield Harm(Group.TENANTS, says, page, own, row["number"], row["last_at"], cause="needs_reconnect")
+    every = "tenants?harm=needs_reconnect", shell, "needs_reconnect"
+    yield from _others(rows, "accounts that need their owner", *every)
 
 
 def _deserted(tx: Tx) -> Iterator[Harm]:
     rows = tx.overview.deserted(TIERS)
     shell = "viral tenants list --deserted"
     for row in rows[:NAMED]:
-        yield Harm(
-            Group.TENANTS, f"{_name(row)} pays, and nobody can sign in.", f"tenants/{row['tenant_id']}", shell, 1
-        )
+        says = f"{_name(row)} pays, and nobody can sign in."
+        yield Harm(Group.TENANTS, says, f"tenants/{row['tenant_id']}", shell, 1, cause="deserted")
     if len(rows) > NAMED:
-        yield Harm(
-            Group.TENANTS, "More tenants pay, and nobody can sign in for them.", "tenants?harm=deserted", shell, 1
-        )
+        says = "More tenants pay, and nobody can sign in for them."
+        yield Harm(Group.TENANTS, says, "tenants?harm=deserted", shell, 1, cause="deserted")
 
 
 def _parked(tx: Tx) -> Iterator[Harm]:
@@ -158,7 +158,8 @@ def _parked(tx: Tx) -> Iterator[Harm]:
         group = Group.MONEY if row["source"] == "stripe" else Group.SYSTEM
         shell = f"viral events list --source {row['source']} --status {status}"
         page = f"events?{urlencode({'source': row['source'], 'status': status})}"
-        yield Harm(group, says, page, shell, row["number"], row["since"])
+        kind = "parked_money" if group is Group.MONEY else "parked_identity"
+        yield Harm(group, says, page, shell, row["number"], row["since"], cause=f"{kind}:{status.partition(':')[2]}")
 
 
 def _flagged(tx: Tx) -> Iterator[Harm]:
@@ -168,7 +169,7 @@ def _flagged(tx: Tx) -> Iterator[Harm]:
         is_listed = row["flag"] in FLAGS
         page = f"events?flag={row['flag'] if is_listed else 'any'}"
         shell = f"viral events list {'--flag ' + row['flag'] if is_listed else '--flagged'}"
-        yield Harm(Group.MONEY, says, page, shell, row["number"], row["last_at"])
+        yield Harm(Group.MONEY, says, page, shell, row["number"], row["last_at"], cause=f"flagged:{row['flag']}")
 
 
 def _unconfirmed(tx: Tx) -> Iterator[Harm]:
@@ -179,11 +180,11 @@ def _unconfirmed(tx: Tx) -> Iterator[Harm]:
             "nothing more is ordered for these videos until a person says which."
         )
         shell = "viral videos list --status unconfirmed"
-        yield Harm(Group.MONEY, says, "posts", shell, number, clips["since"])
+        yield Harm(Group.MONEY, says, "posts", shell, number, clips["since"], cause="unconfirmed_clips")
     if number := posts["number"]:
         says = f"{_counted(number, 'post')} may be live without our knowing."
         shell = "viral posts list --status unconfirmed"
-        yield Harm(Group.OUTSIDE, says, "posts", shell, number, posts["since"])
+        yield Harm(Group.OUTSIDE, says, "posts", shell, number, posts["since"], cause="unconfirmed_posts")
 
 
 LOOKS: Final[Sequence[Callable[[Tx], Iterator[Harm]]]] = (
@@ -197,35 +198,42 @@ def _of_the_system(waits: Sequence[QueueOverview]) -> Iterator[Harm]:
         name, age = readable(each.queue), each.oldest_age
         page, shell = f"queues/{quoted(each.queue)}", "viral queues list"
         if each.paused_at is not None and each.waiting:
+            cause = f"queue_paused:{each.queue}"
             says = f"The queue {name} is paused, and {_counted(each.waiting, 'job')} {_is(each.waiting)} due in it."
-            yield Harm(Group.SYSTEM, says, page, shell, each.waiting, each.paused_at)
+            yield Harm(
+                Group.SYSTEM, says, page, shell, each.waiting, each.paused_at, cause=f"queue_paused:{each.queue}"
+            )
         elif not each.workers and each.waiting:
+            cause = f"queue_unserved:{each.queue}"
             says = f"No worker serves the queue {name}, and {_counted(each.waiting, 'job')} {_is(each.waiting)} due."
-            yield Harm(Group.SYSTEM, says, page, shell, each.waiting, each.oldest_due)
+            yield Harm(
+                Group.SYSTEM, says, page, shell, each.waiting, each.oldest_due, cause=f"queue_unserved:{each.queue}"
+            )
         elif age is not None and each.late:
+            cause = f"queue_late:{each.queue}"
             says = f"The queue {name} is late: a job has been due for {span(age)}, and may be for {span(each.target)}."
-            yield Harm(Group.SYSTEM, says, page, shell, each.waiting, each.oldest_due)
+            yield Harm(Group.SYSTEM, says, page, shell, each.waiting, each.oldest_due, cause=cause)
 
 
 def _paying(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["tenant_id"] is not None]
 
 
-def _others(rows: Sequence[Mapping[str, Any]], what: str, page: str, shell: str) -> Iterator[Harm]:
+def _others(rows: Sequence[Mapping[str, Any]], what: str, page: str, shell: str, cause: str) -> Iterator[Harm]:
     """Tell of the tenants that are not named."""
     if rows and (left := rows[0]["tenants"] - NAMED) > 0:
         says = f"{_counted(left, 'more tenant')} {'has' if left == 1 else 'have'} {what}."
-        yield Harm(Group.TENANTS, says, page, shell, left)
+        yield Harm(Group.TENANTS, says, page, shell, left, cause=cause)
 
 
-def _unpaying(rows: Sequence[Mapping[str, Any]], what: str, page: str, shell: str) -> Iterator[Harm]:
+def _unpaying(rows: Sequence[Mapping[str, Any]], what: str, page: str, shell: str, cause: str) -> Iterator[Harm]:
     for row in rows:
         if row["tenant_id"] is None:
             wait = "waits" if row["number"] == 1 else "wait"
             says = (
                 f"{_counted(row['number'], what)} of nobody who pays {wait}, the last of type {readable(row['what'])}."
             )
-            yield Harm(Group.SYSTEM, says, page, shell, row["number"], row["last_at"])
+            yield Harm(Group.SYSTEM, says, page, shell, row["number"], row["last_at"], cause=cause)
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -250,7 +258,7 @@ def _deaf(app: App) -> list[Doubt]:
         says = (
             f"Redis takes nothing ({describe(error)}): jobs begin late, and how many notifications wait is not known."
         )
-        return [Doubt(says, "viral doctor")]
+        return [Doubt(says, "viral doctor", "redis_deaf")]
     return []
 
 
@@ -269,10 +277,10 @@ def _doubts(tx: Tx, signs: Mapping[str, Any], harms: Sequence[Harm]) -> Iterator
     run = max(last.values(), default=None)
     if run is None and sampled is None:
         yield Doubt("No scheduler has ever run here: nothing that is due later begins.", "viral scheduler")
-    elif (sampled is None or now - sampled > QUIET_FOR) and (run is None or now - run > HOURLY):
+    elif (sampled is None or now - sampled > QUIET_FOR) and (run is None or now - run > QUIET_FOR):
         heard = max(each for each in (sampled, run) if each is not None)
         says = f"No scheduler has been heard of for {span(now - heard)}: whether what is due later begins is not known."
-        yield Doubt(says, "viral schedules list")
+        yield Doubt(says, "viral schedules list", "no_scheduler")
     if any(harm.number > MOST for harm in harms):
         says = f"What is more than {MOST:,} is not counted to the end, and tenants are named by the newest {MOST:,}."
         yield Doubt(says, "viral status --json")

@@ -15,11 +15,15 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from db.postgres import url
+from domain.concepts.timing import is_zone
+from domain.ops.notices import parse_quiet_hours
 from integrations.clerk import webhooks as clerk
+from integrations.standard_webhooks import SECRET_PREFIX, key
 from workers.runtime.redis_url import checked
 
 PRICE = re.compile("price_[A-Za-z0-9_]+")
 OPS_TOKEN_LENGTH = 32
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://.")
 PRODUCT = re.compile("prod_[A-Za-z0-9]+")
 AMOUNT = re.compile(r"\D{0,4}\d[\d.,]*\s?[A-Za-z]{0,3}")
 PUBLIC_KEY = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----[\s\\n]*MI[A-Za-z0-9+/=\s\\]+-----END \1?PUBLIC KEY-----")
@@ -34,6 +38,13 @@ def split(value: object) -> object:
     """Return the parts of a comma-separated list."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def split_urls(value: object) -> object:
+    """Return the parts of a list of addresses, between commas or spaces: a comma within one is not between two."""
+    if isinstance(value, str):
+        return tuple(part for part in re.split(r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", value.strip(" ,\n")) if part)
     return value
 
 
@@ -216,8 +227,46 @@ def sentry_dsn(value: SecretStr) -> SecretStr:
     return value
 
 
+def notify_urls(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Whether apprise understands an address is asked when it is used, and by `viral doctor`: it is too large a library
+    for every process."""
+    for number, each in enumerate(value, 1):
+        url = each.get_secret_value()
+        match = SCHEME.match(url)
+        if match is None or not _is_word(url):
+            raise ValueError(f"number {number} is no address such as slack://… or https://…")
+        if match[1].lower() == "http" and not _is_https(url):
+            raise ValueError(f"number {number} should be an https address (plain http is for this machine only)")
+    return value
+
+
+def webhook_secret(value: SecretStr) -> SecretStr:
+    secret = value.get_secret_value()
+    if secret and not (secret.startswith(SECRET_PREFIX) and len(key(secret)) >= 24):
+        raise ValueError("should be whsec_ and then random bytes, such as `openssl rand -base64 32` prints")
+    return value
+
+
+def quiet_hours(value: str) -> str:
+    try:
+        parse_quiet_hours(value)
+    except ValueError:
+        raise ValueError("should be two times of a day, such as 22:00-07:00") from None
+    return value
+
+
+def time_zone(value: str) -> str:
+    if not is_zone(value):
+        raise ValueError("should be the name of a time zone, such as Europe/Berlin")
+    return value
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
+NotifyUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split_urls), AfterValidator(notify_urls)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(webhook_secret)]
+QuietHoursText = Annotated[str, AfterValidator(quiet_hours)]
+TimeZone = Annotated[str, AfterValidator(time_zone)]
 
 PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]

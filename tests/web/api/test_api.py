@@ -119,6 +119,7 @@ def test_a_persons_role_decides_what_they_may_do(app: App, api: Api) -> None:
         "posts:write",
         "videos:read",
         "videos:write",
+        "webhooks:read",
     ]
     assert refused(api("GET", "/keys", a_session())) == (403, "SCOPE_MISSING")
 

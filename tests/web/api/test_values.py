@@ -21,7 +21,7 @@ from tests.web.api.test_reflexion import ADJUSTMENT, CRITIQUE, INSIGHT
 from tests.web.test_browsers import deps as deps
 from tests.web.test_browsers import web as web
 from tests.web.test_webhooks import Web
-from web.api import billing, feedback, generations, jobs, keys, reflexion, user
+from web.api import billing, feedback, generations, jobs, keys, reflexion, user, webhooks
 from web.api.rate_limit import RateLimiter
 from web.api.validation import RequestBody
 from workers.app import App
@@ -29,7 +29,7 @@ from workers.runtime.redis_client import connect
 
 ROUTES = [
     route
-    for group in (user, keys, generations, jobs, feedback, billing, reflexion)
+    for group in (user, keys, generations, jobs, feedback, billing, reflexion, webhooks)
     for route in group.routes.routes
     if isinstance(route, APIRoute)
 ]
@@ -44,6 +44,7 @@ SENT: dict[str, dict[str, Any]] = {
     },
     "KeyRequest": {"name": "n", "scopes": ["account:read"], "expires_at": "2027-01-01T00:00:00+01:00"},
     "Purchase": {"tier": "PRO", "price_id": None, "success_url": "https://a", "cancel_url": "https://b"},
+    "EndpointRequest": {"url": "https://a", "events": ["post.failed"]},
     "Visit": {"return_url": "https://a"},
     "CritiqueBody": CRITIQUE
     | {"category": "tech", "platform": "tiktok", "predicted_score": 85.5, "actual_score": 62.5}

@@ -1,0 +1,60 @@
+"""`viral notices`"""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import AsJson, Limit, console, print_json, show
+from cli.session import session
+from cli.shell import Group
+from domain.ops.notices import Notice
+from workers.ops.notices import report, try_channels
+
+app = Group()
+
+COLUMNS = ("cause", "says", "number", "first_at", "sent_at", "ended_at", "shell")
+CHANNELS = ("channel", "sent_at", "waiting", "given_up", "error")
+NOTHING = "Nothing hurts of which people would be told."
+NO_CHANNEL = "NOTIFY_URLS is not set: nobody is told. See docs/notices.md."
+
+
+@app.command("list")
+def list_notices(
+    ended: Annotated[bool, typer.Option("--ended", help="Also those that are over.")] = False,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List what people are told of, and the channels.
+
+    Of each cause there is one, however many it hurts. What is not told yet waits for the end of quiet hours, or for
+    some minutes in which it may mend itself. For example: viral notices list --ended
+    """
+    with session() as running:
+        found = report(running, ended=ended, limit=limit)
+    if as_json:
+        print_json(asdict(found) | {"notices": [asdict(each) for each in found.notices]})
+        return
+    show([_row(each) for each in found.notices], COLUMNS, as_json=False, nothing=NOTHING, whole=("says", "shell"))
+    console().print()
+    show([asdict(each) for each in found.channels], CHANNELS, as_json=False, nothing=NO_CHANNEL, whole=("error",))
+
+
+@app.command("test")
+def test() -> None:
+    """Send one message to each channel, and say which took it.
+
+    The settings are those of this shell, which may differ from the processes'. For example: viral notices test
+    """
+    with session() as running:
+        outcomes = [*try_channels(running)]
+    if not outcomes:
+        console().print(NO_CHANNEL)
+    for name, error in outcomes:
+        console().print(f"{name}: {error or 'taken'}", markup=False)
+    if not outcomes or any(error for _, error in outcomes):
+        raise typer.Exit(1)
+
+
+def _row(notice: Notice) -> dict[str, Any]:
+    return {**asdict(notice), "says": " ".join(notice.says)}
