@@ -29,10 +29,11 @@ from domain.ops.actions import (
     target,
 )
 from domain.text.filters import SenselessFilter, uuid_of
-from web.ops.access import HEADERS, Refused, SignedIn, check_form, check_may_act, read_fields
+from web.ops.access import HEADERS, Refused, SignedIn, check_form, check_may_act
 from web.ops.answers import Answers
 from web.ops.filters import one_of, place
 from web.ops.frame import Frame, keep_theme
+from web.ops.guard import read_fields
 from web.ops.histories import ARGUMENT
 from web.ops.page import NothingThere, Titled
 from workers.app import App

@@ -13,10 +13,11 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from domain.errors import Unavailable
-from web.ops.access import Guard, OpsAccess, signed_in
+from web.ops.access import OpsAccess, signed_in
 from web.ops.acting import Acting, FormThreads
 from web.ops.answers import Answers
 from web.ops.frame import Frame, keep_theme
+from web.ops.guard import Guard
 from web.ops.histories import about, outcome
 from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
