@@ -15,6 +15,7 @@ from db.schema.tables import metadata
 SECRETS: Final = {
     "social_accounts": {"access_token", "refresh_token"},
     "social_posts": {"handle_secrets"},
+    "webhook_endpoints": {"secret"},
     "api_keys": {"key_hash"},
 }
 """Columns that an export leaves out: what opens something, for us or for the tenant, and hashes of it."""
