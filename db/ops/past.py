@@ -68,6 +68,11 @@ SELECT id, tenant_id, job_type, queue, status, priority, payload, result, error_
 FROM ended
 """
 
+FORGET: Final = """
+DELETE FROM system_metrics
+WHERE step = 'minute' AND at >= date_trunc('minute', %s::timestamptz) AND at < date_trunc('minute', now())
+"""
+
 LOSE: Final = """
 UPDATE social_accounts SET status = 'needs_reconnect', reason = %s, updated_at = now() - interval '5 hours'
 WHERE id = %s
@@ -166,14 +171,23 @@ def write(connection: psycopg.Connection[Any], tables: Mapping[str, Sequence[Row
         cursor.execute("SELECT id FROM tenants ORDER BY id FOR NO KEY UPDATE")
         cursor.execute("DELETE FROM quota_ledger")
         for table, rows in tables.items():
-            if rows:
-                columns = ", ".join(rows[0])
-                body = (
-                    f"INSERT INTO {table} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, %s)"
-                )
-                cursor.execute(body.encode(), (_json(rows),))
+            write_rows(connection, table, rows)
         cursor.executemany("UPDATE tenants SET used_quota = %s WHERE id = %s", [(n, of) for of, n in used.items()])
         cursor.execute(ARCHIVE)
+
+
+def write_rows(connection: psycopg.Connection[Any], table: str, rows: Sequence[Row]) -> None:
+    """Write rows, all with the same columns, in their order."""
+    if rows:
+        columns = ", ".join(rows[0])
+        made = f"jsonb_populate_recordset(NULL::{table}, %s)"
+        insert = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {made}"
+        connection.execute(insert.encode(), (_json(rows),))
+
+
+def forget_counts(connection: psycopg.Connection[Any], since: datetime) -> None:
+    """Forget what was counted since then, but for the minute that runs: making a past is a rush that is none of it."""
+    connection.execute(FORGET, (since,))
 
 
 def lose_account(connection: psycopg.Connection[Any], account_id: UUID, reason: str) -> None:

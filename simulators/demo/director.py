@@ -59,6 +59,8 @@ MENDED: Mapping[Kind, tuple[Kind, int]] = {
 """What mends what, and so many acts later."""
 RESTS: Mapping[Kind, int] = {Kind.RENDER: 14, Kind.PAUSE: 25, Kind.REVOKE: 20, Kind.POISON: 20, Kind.STRANGER: 40}
 """So many acts at least lie between two of these: a video takes the machine some seconds, and not all may fail."""
+LONGEST = 80
+"""After so many acts without it, each kind has its turn."""
 LEAST, MOST = 2.0, 6.0
 """Seconds between two acts."""
 
@@ -89,5 +91,8 @@ def acts(seed: int) -> Iterator[Act]:
 
 
 def _drawn(rng: Random, last: Mapping[Kind, int], number: int) -> Kind:
+    longest = min(WEIGHTS, key=lambda kind: last.get(kind, 0))
+    if number - last.get(longest, 0) > LONGEST:
+        return longest
     fresh = [kind for kind in WEIGHTS if number - last.get(kind, -1000) > RESTS.get(kind, 0)]
     return rng.choices(fresh, [WEIGHTS[kind] for kind in fresh])[0]

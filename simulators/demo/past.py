@@ -36,7 +36,7 @@ from simulators.platforms.growth import numbers_at
 ON_PURPOSE = ("no job waits for a person", "no clip is in doubt", "no event is parked")
 """The invariants of `viral doctor` that the demo breaks, so that there is something to mend."""
 
-RELEASES = ("1.36.0", "1.37.0", "1.38.0", "1.39.0", "1.40.2", "1.41.0")
+RELEASES = ("0.0.4", "0.0.5", "0.0.6", "0.0.7", "0.0.8", "0.0.9")
 LIVE_FOR = timedelta(days=2)
 """Jobs that ended longer ago are in the archive."""
 ARCHIVED_FOR = timedelta(weeks=15)
@@ -104,7 +104,6 @@ def past(seed: int, now: datetime, residents: Sequence[Resident]) -> Past:
     for each in residents:
         _Written(found, ideas, each, now, Random(f"{seed}:{each.of.number}")).write()  # noqa: S311
     _failures(found, residents, now, Random(f"{seed}:failures"))  # noqa: S311
-    _changes(found, now, Random(f"{seed}:changes"))  # noqa: S311
     for rows in found.tables.values():
         _complete(rows)
     # Ledgers are read in the order of their ids, and so are attempts.
@@ -506,8 +505,10 @@ def _clip_in_doubt(past: Past, owner: Resident, at: datetime, rng: Random) -> No
 # --- what was changed -----------------------------------------------------------------------------------------------
 
 
-def _changes(past: Past, now: datetime, rng: Random) -> None:
-    rows: list[Row] = []
+def changes(seed: int, now: datetime) -> list[Row]:
+    """Return what was changed, oldest first. It is listed by the order in which it was written: before the processes
+    start, which write down what they run with."""
+    rng, rows = Random(f"{seed}:changes"), list[Row]()  # noqa: S311
     for place, release in enumerate(RELEASES):
         at = now - timedelta(days=88 - 16.5 * place, hours=rng.uniform(1, 9))
         ran = {"release": RELEASES[place - 1]} if place else None
@@ -519,11 +520,10 @@ def _changes(past: Past, now: datetime, rng: Random) -> None:
         (27, "limit", "llm", {"max_running": 8}, {"max_running": None}),
         (12, "pause", "social", {"paused": False}, {"paused": True}),
         (11.9, "pause", "social", {"paused": True}, {"paused": False}),
-        (20, "setting", "worker", {"worker_threads": "4"}, {"worker_threads": "8"}),
         (0.07, "pause", "media", {"paused": False}, {"paused": True}),
         (0.065, "pause", "media", {"paused": True}, {"paused": False}),
     )
     for days, kind, subject, before, after in others:
         change: Row = {"before": before, "after": after, "cause": "person:grace"}
         rows.append({"at": now - timedelta(days=days), "kind": kind, "subject": subject, **change})
-    past.tables["changes"] += sorted(rows, key=lambda row: row["at"])
+    return sorted(rows, key=lambda row: row["at"])
