@@ -9,9 +9,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import sample
 from typing import TextIO
 
 import typer
@@ -26,6 +27,7 @@ from local.spawn import LOOPBACK, answers
 from local.supervisor import Supervisor
 from local.temporary import temporary_home
 from simulators.outside import Outside, outside
+from web.server.listen import PortTaken
 from workers.app import App, build
 from workers.settings import Settings, load
 
@@ -33,6 +35,8 @@ LOG = "processes.log"
 KEPT = frozenset({"FFMPEG_BIN", "FFPROBE_BIN", "FONTS_DIR", "POSTGRES_BIN", "LOG_LEVEL"})
 """Settings of this shell that such a system heeds. The others lead to what is somebody's own."""
 LAST_LINES = 20
+QUIET = range(18_000, 32_000)
+"""Ports below those that systems give away by themselves."""
 INTERRUPTED = 130
 """What a shell says of a program that Ctrl-C has ended."""
 
@@ -130,8 +134,17 @@ def _own_settings(home: Path, port: int) -> Settings:
             del os.environ[name]
     os.environ |= {"VIRAL_HOME": str(home), "LOG_FORMAT": "console", "WORKER_PROCESSES": "1"}
     os.environ |= {"WORKER_GRACE_SECONDS": "2"}  # whoever stops it does not wait for a video
-    os.environ |= {"HOST": LOOPBACK, "PORT": str(free_port(LOOPBACK, port))}
+    os.environ |= {"HOST": LOOPBACK, "PORT": str(free_port(LOOPBACK, port) if port else _quiet_port())}
     return load()
+
+
+def _quiet_port() -> int:
+    """Return a free port that no program is given which asks for any: until the web process listens, the simulators
+    and others open many."""
+    for wanted in sample(QUIET, len(QUIET)):
+        with suppress(PortTaken):
+            return free_port(LOOPBACK, wanted)
+    return free_port(LOOPBACK)
 
 
 def _last_lines(log: Path) -> str:
