@@ -16,6 +16,7 @@ from domain.errors import Unavailable
 from web.ops.access import OpsAccess, signed_in
 from web.ops.acting import Acting, FormThreads
 from web.ops.answers import Answers
+from web.ops.bulk_acting import BulkActing
 from web.ops.frame import Frame, keep_theme
 from web.ops.guard import Guard
 from web.ops.histories import about, outcome
@@ -23,6 +24,7 @@ from web.ops.live import Live
 from web.ops.page import Look, NothingThere, Page, WrongFilter, templates
 from web.ops.pages.accounts import ACCOUNT
 from web.ops.pages.actions import ACTIONS_PAGE
+from web.ops.pages.bulk import BULK
 from web.ops.pages.changes import CHANGES
 from web.ops.pages.events import EVENT, EVENTS
 from web.ops.pages.failures import FAILURE_GROUP, FAILURES
@@ -42,7 +44,7 @@ from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
     *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT, POSTS, POST, VIDEO),
-    *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, NOTICES, CHANGES, ACTIONS_PAGE),
+    *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, NOTICES, CHANGES, ACTIONS_PAGE, BULK),
 )
 """In the order of the menu."""
 
@@ -77,6 +79,7 @@ def ops_routes(
     inside = Router(
         [
             *Acting(app, frame, threads).routes(),
+            *BulkActing(app, frame, threads).routes(),
             *(Route(f"/ops{page.path}", answer(page), methods=["GET"]) for page in PAGES),
             *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
             Mount("/ops/static", Static(directory=STATIC)),

@@ -136,6 +136,7 @@ PLACES: Final[Mapping[str, str]] = {
     Kind.ACCOUNT: "/ops/accounts/",
     Kind.TENANT: "/ops/tenants/",
     Kind.QUEUE: "/ops/queues/",
+    "bulk": "/ops/bulk/",
 }
 
 

@@ -16,8 +16,6 @@ from workers.ops.actions import history
 
 SHOWN: Final = 10
 """Actions of the history on a page."""
-BULK: Final = False
-"""Whether the page can do that yet."""
 OLD: Final = timedelta(minutes=1)
 ARGUMENT: Final = "arg."
 """What the names of the arguments' fields begin with."""
@@ -62,7 +60,7 @@ def actions_for(kind: str) -> list[Action]:
 
 def bulk_actions_for(kind: str) -> list[Action]:
     """Return what can be done to many things of a kind at once."""
-    return [each for each in actions_for(kind) if each.bulk and BULK]
+    return [each for each in actions_for(kind) if each.bulk]
 
 
 def about(app: App, text: str) -> About:

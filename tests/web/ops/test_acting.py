@@ -165,7 +165,7 @@ def changing_routes(client: TestClient) -> list[tuple[str, str]]:
         if "POST" in methods:
             path = route.path.replace("{action}", "job.retry").replace("{id}", str(uuid4()))
             found += [(method, path) for method in sorted(methods)]
-    assert found
+    assert len(found) >= 3
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 from db.transaction import SYSTEM
 from tests.builders import an_ended_job, job_row
 from tests.cli import browser
+from tests.wait import until
 from tests.web.ops import axe
 from tests.web.ops.browsing import serving
 from tests.web.ops.test_browser import WIDE_TABLES, page
@@ -58,7 +59,7 @@ def failures(app: App, count: int) -> list[UUID]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scripts", [True, False])
-def test_a_job_is_retried_from_the_page_alone(
+def test_a_job_and_a_group_of_failures_are_retried_from_the_page_alone(
     app: App, page: browser.Page, origin: str, drain: Callable[[], int], *, scripts: bool
 ) -> None:
     jobs = failures(app, 4)
@@ -71,7 +72,32 @@ def test_a_job_is_retried_from_the_page_alone(
     page.submit(FORM)
     assert page.run("document.querySelector('[role=status].outcome').innerText").startswith("done")
     assert states(app, jobs[0]) == ["pending"]
+
+    page.open(f"{origin}/ops/failures")
+    page.click("a[href^='/ops/failures/']")
+    page.click("button[formaction*='job.retry'][value=all]")
+    assert "Retry: 3" in shown(page)
+    page.run("document.querySelector('[name=reason]').value = 'the model is back'")
+    page.submit(FORM)
+    drain()
+    if not scripts:
+        page.open(page.run("location.href"))
+    until(lambda: "3 of 3" in shown(page), "the progress")
+    assert "failed" not in states(app, *jobs)
     assert [text for text in page.complaints() if "status of 40" not in text] == []
+
+
+@pytest.mark.timeout(300)
+def test_what_is_ticked_stays_ticked_while_the_page_is_live(app: App, page: browser.Page, origin: str) -> None:
+    jobs = failures(app, 3)
+    sign_in(app, page, origin)
+    page.open(f"{origin}/ops/jobs?status=failed")
+    until(lambda: page.run("document.getElementById('live').textContent") == "Live", "the stream")
+    page.run(f"document.querySelector('[value=\"job:{jobs[1]}\"]').click()")
+    failures(app, 2)
+    until(lambda: "ticked" in page.run("document.getElementById('live').textContent"), "a look")
+    ticked = page.run("[...document.querySelectorAll('[name=target]:checked')].map((each) => each.value)")
+    assert ticked == [f"job:{jobs[1]}"]
 
 
 @pytest.mark.timeout(300)
@@ -79,10 +105,13 @@ def test_axe_finds_nothing_where_one_acts(app: App, page: browser.Page, origin: 
     """On the confirm page of each kind of field, the audit, and a bulk action before and after its start."""
     script, jobs, found = axe.script(), failures(app, 3), {}
     sign_in(app, page, origin)
+    page.open(f"{origin}/ops/jobs?status=failed")
+    page.click("button[formaction*='job.retry'][value=all]")
+    bulk = page.run("location.pathname")
     addresses = [
         *(f"/ops/act/job.retry?target=job:{jobs[0]}", f"/ops/act/job.prioritize?target=job:{jobs[0]}"),
         *("/ops/act/queue.limit?target=queue:llm", f"/ops/jobs/{jobs[0]}", "/ops/jobs?status=failed"),
-        "/ops/actions",
+        *("/ops/actions", bulk),
     ]
 
     def look() -> None:
@@ -96,5 +125,10 @@ def test_axe_finds_nothing_where_one_acts(app: App, page: browser.Page, origin: 
                     if not page.run(WIDE_TABLES):
                         found[f"{address} at {width}"] = ["wider than the window"]
 
+    look()
+    page.run("document.querySelector('[name=reason]').value = 'why not'")
+    page.submit(FORM)
+    assert "of 3" in shown(page)
+    addresses[:] = [bulk, "/ops/actions"]
     look()
     assert found == {}
