@@ -9,7 +9,6 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
-from workers.ops.bulk import begin, bulk, cancel_bulk, preview
 
 from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected
@@ -23,6 +22,7 @@ from web.ops.filters import one_of
 from web.ops.frame import Frame
 from web.ops.page import NothingThere, Titled
 from workers.app import App
+from workers.ops.bulk import begin, bulk, cancel_bulk, preview
 from workers.ops.failures import given_up
 from workers.ops.waiting import targets as waiting_targets
 

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workers.ops.bulk import bulk
-
 from domain.errors import Rejected
 from domain.ops.actions import LONGEST_REASON
 from domain.text.filters import uuid_of
 from web.ops.page import Look, NothingThere, Page
+from workers.ops.bulk import bulk
 
 
 def view(look: Look) -> Mapping[str, Any]:
