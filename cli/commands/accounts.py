@@ -49,6 +49,9 @@ def list_accounts(
     """List social accounts, oldest first.
 
     With --tenant also how many posts wait for each, and how many were made in 24 hours.
+
+    \b
+    viral accounts list --tenant ID
     """
     one_of(STATUSES, status, "--status", "status")
     with session() as current:
@@ -100,6 +103,9 @@ def show_account(account_id: AccountId, as_json: AsJson = False) -> None:
     """Show an account and its settings.
 
     With what the platform said that it may do.
+
+    \b
+    viral accounts show ID
     """
     with session() as current:
         row = accounts.show(current, None, account_id)
@@ -162,6 +168,9 @@ def rotate_keys(as_json: AsJson = False) -> None:
 
     Put a new key first in TOKEN_ENCRYPTION_KEYS, keep the old ones behind it, and start all processes again; then run
     this. What nothing is encrypted with any more can be removed. It can be run beside everything else.
+
+    \b
+    viral accounts rotate-keys
     """
     with session() as current:
         last: dict[str, accounts.Rotation] = {}

@@ -45,6 +45,9 @@ def show_autopilot(
 
     Without --tenant: all tenants that have it on, a line each. With it: its settings, the accounts that it may post to,
     this month's money, the last day's chains, and what happens next.
+
+    \b
+    viral autopilot show --tenant ID
     """
     with session() as current:
         if tenant is None:
@@ -127,6 +130,9 @@ def consent(tenant: TenantId, account: AccountId, as_json: AsJson = False) -> No
     """Let the autopilot post to an account.
 
     Only with its owner's consent, which is written down with the time and with who you are.
+
+    \b
+    viral autopilot consent ACCOUNT --tenant TENANT
     """
     with session() as current:
         found = autopilot.consent(current, tenant, account, by=f"person:{person()}")
@@ -138,6 +144,9 @@ def withdraw(tenant: TenantId, account: AccountId, as_json: AsJson = False) -> N
     """Let the autopilot post to an account no more.
 
     What it has scheduled there, and is not on its way yet, is cancelled.
+
+    \b
+    viral autopilot withdraw ACCOUNT --tenant TENANT
     """
     with session() as current:
         done = autopilot.withdraw(current, tenant, account)
@@ -159,6 +168,9 @@ def chains(
     """List the newest chains first.
 
     A chain is one concept's way from the day's concepts to its posts.
+
+    \b
+    viral autopilot chains --tenant ID
     """
     one_of(tuple(Stage), stage, "--stage", "stage")
     with session() as current:
@@ -174,6 +186,9 @@ def explain(
     """Say where a chain stands, and why.
 
     Which concept was taken and which were not, what it cost, where its posts are, what comes next.
+
+    \b
+    viral autopilot explain ID
     """
     with session() as current:
         found = autopilot.explain(current, None, chain)

@@ -39,6 +39,10 @@ def reconcile(
     Subscriptions are compared whatever their age, because Stripe does not tell when one changed; Stripe keeps events
     for 30 days. A repair is an event: stored, applied by a worker, known to `viral billing rebuild`. The nightly job
     billing.reconcile does the same for everybody.
+
+    \b
+    viral billing reconcile --tenant ID
+    viral billing reconcile --repair
     """
     pages = partial(compare_billing, tenant_id=tenant, since=since)
     compare_with_books("Stripe", pages, repair=repair, as_json=as_json)
@@ -58,6 +62,9 @@ def rebuild_plans(
 
     On a healthy system nothing differs. A row that no stored event describes, or that is newer than all of them
     (written by `reconcile`, say), is left as it is. What a person wrote into a plan by hand counts as a difference.
+
+    \b
+    viral billing rebuild
     """
     with session() as current:
         found = rebuild(current.db, current.ports, tenant_id=tenant, apply=apply, cause=f"person:{person()}")

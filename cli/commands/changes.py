@@ -32,6 +32,9 @@ def list_changes(
 
     Deploys and settings are noted by the processes when they start. Of a secret it is kept only that it is set: one
     that was replaced by another is not seen here.
+
+    \b
+    viral changes list
     """
     one_of(KINDS, kind, "--kind", "kind")
     with for_system() as tx:

@@ -39,7 +39,7 @@ def demo(
     ] = None,
     port: Port = None,
 ) -> None:
-    """Show a whole world on the operator's page, within a minute.
+    """Show a whole world on the operator's page.
 
     Some dozen tenants on every plan, with months behind them, sign up, pay or fail to, generate, render, post and
     learn; something happens every few seconds, and now and then something fails. It needs no account and meets nobody:

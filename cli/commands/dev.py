@@ -246,6 +246,9 @@ def verify_token(
 
     CLERK_JWKS_URL or CLERK_JWT_KEY must be set; CLERK_ISSUER and CLERK_AUTHORIZED_PARTIES narrow it. Exit code 0:
     accepted; 1: refused, and the line says why.
+
+    \b
+    viral dev verify-token --at 2026-12-01T09:00Z TOKEN
     """
     logs.configure("console", "ERROR")
     judge = session_verifier(resolve_offline(), wait=PATIENCE)

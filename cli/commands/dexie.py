@@ -50,6 +50,9 @@ def import_dexie(
     not consumed. Records that had to be changed (coerced), or could not be taken (skipped, rejected), are listed with
     the reason, as are those that the export had damaged before; the exit code is 0 all the same. 1: the file was
     refused. Of a file of any size, no more than a few records are in memory.
+
+    \b
+    viral import-dexie viral-dashboard-export.json --new-tenant "Ada's shop" --dry-run
     """
 
     if (tenant is None) == (new_tenant is None):
@@ -90,6 +93,9 @@ def export_dexie(
 
     The file can be imported again, here or there. A record that was imported is written as it was, unless it has
     changed here since.
+
+    \b
+    viral export-dexie --tenant ID back.json
     """
 
     with for_tenant(tenant) as tx:

@@ -23,6 +23,9 @@ def doctor(as_json: AsJson = False, strict: Strict = False) -> None:
     Exit code 0: nothing is broken; 1: something is; with --strict also if something only wants attention; 2: wrong use.
     Settings, keys, ffmpeg, fonts and MEDIA_DIR are those of this shell, which may differ from the workers'.
     It writes nothing that stays, and never hangs. docs/doctor.md has every check by its name.
+
+    \b
+    viral doctor --json
     """
     logs.configure("console", "ERROR")  # a finding says what would be logged
     try:

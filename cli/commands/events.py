@@ -55,6 +55,9 @@ def list_events(
     """List the newest events first.
 
     All filters can be combined; where only the newest events were looked at, the last lines say how to go on.
+
+    \b
+    viral events list --status parked
     """
     one_of(SOURCES, source, "--source", "source")
     alike = [each for each in Status if each.kind == (status or "").partition(":")[0]]
@@ -92,7 +95,11 @@ def show_outcomes(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count events, repeated ones, and what became of them."""
+    """Count events, repeated ones, and what became of them.
+
+    \b
+    viral events stats
+    """
     with for_system() as tx:
         rows = tx.events.outcomes(since or tx.now() - timedelta(days=1))
     show(rows, OUTCOMES, as_json=as_json, nothing="No events since then.")
@@ -171,6 +178,9 @@ def show_event(
     """Show one event: what it said, what became of it and around it.
 
     Of what it said, only ids, states, times and money are shown; all else by its kind and length.
+
+    \b
+    viral events show ID
     """
     with session() as current:
         report = event_report(current, event_id, unmasked=unmasked)

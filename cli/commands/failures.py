@@ -31,6 +31,9 @@ def list_failures(since: Since = None, as_json: AsJson = False) -> None:
     Attempts that failed are put together by their error without what differs from case to case, those of paying
     tenants first. `waiting` jobs have given up. Below: each deploy of workers, with the failures a minute in the hour
     before and after it.
+
+    \b
+    viral failures list --since 2026-12-01
     """
     with for_system() as tx:
         found = failures.overview(tx, since)
@@ -48,7 +51,11 @@ def show_group(
     since: Since = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one group of failures, by release and with its attempts."""
+    """Show one group of failures, by release and with its attempts.
+
+    \b
+    viral failures show NAME
+    """
     with for_system() as tx:
         found = failures.group(tx, group, since)
     if as_json:

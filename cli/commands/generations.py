@@ -25,7 +25,11 @@ def list_generations(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest generations first."""
+    """List the newest generations first.
+
+    \b
+    viral generations list --tenant ID
+    """
     with for_system() if tenant_id is None else for_tenant(tenant_id) as tx:
         rows = tx.generating.recent(limit)
     show(rows, COLUMNS, as_json=as_json, nothing="No generations.")
@@ -35,7 +39,11 @@ def list_generations(
 def show_generation(
     generation_id: Annotated[UUID, typer.Argument(metavar="ID", help="The generation's id.")], as_json: AsJson = False
 ) -> None:
-    """Show the concepts of one generation, and where they come from."""
+    """Show the concepts of one generation, and where they come from.
+
+    \b
+    viral generations show ID
+    """
     with for_system() as tx:
         row = tx.generating.get(generation_id)
     if row is None:
@@ -65,6 +73,9 @@ def set_daily(
     """Let a tenant have concepts every day, or not any more.
 
     They come at an hour of the tenant's own clock, and count like any other.
+
+    \b
+    viral generations daily TENANT --on --hour 9
     """
     if zone is not None and not is_zone(zone):
         raise typer.BadParameter(f"{zone!r} is no zone that this system knows", param_hint="--zone")
@@ -80,7 +91,11 @@ def set_daily(
 
 @app.command("sources")
 def list_sources(as_json: AsJson = False) -> None:
-    """Show how each trend source is doing, and when it last answered."""
+    """Show how each trend source is doing, and when it last answered.
+
+    \b
+    viral generations sources
+    """
     with for_system() as tx:
         rows = tx.trends.status()
     show(rows, SOURCES, as_json=as_json, nothing="No trend source has been asked yet.")

@@ -26,6 +26,10 @@ def reconcile(repair: Repair = False, as_json: AsJson = False) -> None:
     Clerk knows nothing any more.
 
     A repair is an event: stored, and applied by a worker. The nightly job identity.reconcile does the same.
+
+    \b
+    viral identity reconcile
+    viral identity reconcile --repair
     """
     compare_with_books("Clerk", compare_identity, repair=repair, as_json=as_json)
 
@@ -36,7 +40,11 @@ def list_users(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest people first."""
+    """List the newest people first.
+
+    \b
+    viral users list
+    """
     with for_system() as tx:
         rows = tx.identity.recent(banned=banned, limit=limit)
     show(rows, PEOPLE, as_json=as_json, nothing="Nobody.")
@@ -50,6 +58,9 @@ def show_user(
     """Show one person, their tenant and their memberships.
 
     `banned` is what Clerk says; `own_tenant_id` is the tenant of their own account, `tenant_id` the one they work in.
+
+    \b
+    viral users show ada@example.com
     """
     with for_system() as tx:
         rows = [

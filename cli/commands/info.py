@@ -11,6 +11,9 @@ def info(as_json: AsJson = False) -> None:
 
     Passwords are shown with --json only. The database's owner, as which the embedded servers' database_url logs in,
     sees all tenants only in a session that asks for it; the URL does.
+
+    \b
+    viral info --json
     """
     settings, state = resolve()
     facts = {

@@ -126,6 +126,9 @@ def list_jobs(
     Of those that have ended in a status that is asked for, the one that ended last is first. waiting, scheduled and
     backoff are pending ones: due, due later, and due later after an attempt that failed. All filters can be combined;
     where only the newest jobs were looked at, the last line says how to go on.
+
+    \b
+    viral jobs list --status failed --queue llm -n 20
     """
     one_of(STATES, status, "--status", "status")
     filters: dict[str, str | None] = {"status": status, "type": job_type, "queue": queue, "cause": cause}
@@ -174,6 +177,9 @@ def tail(
     ends between two looks (half a second, two on a quiet system) has one line, at its end; `pending` is an attempt that
     ended while its job did not. No end is missed, and none is shown twice. If Postgres goes away it is waited for, and
     what ended meanwhile is shown then.
+
+    \b
+    viral jobs tail
     """
     one_of(JOB_STATUSES, status, "--status", "status")
     one_of(QUEUES, queue, "--queue", "queue")
@@ -206,6 +212,9 @@ def show_job(job_id: JobId, unmasked: Unmasked = False, as_json: AsJson = False)
     """Show one job, its failed attempts, and what came of it.
 
     Of its payload and results, only ids, states, times and numbers are shown; all else by its kind and length.
+
+    \b
+    viral jobs show ID
     """
     with session() as current:
         row = jobs.shown(current, job_id, attempts=True, unmasked=unmasked)
@@ -230,6 +239,9 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
     """Say why a job is where it is, and what to do about it.
 
     A reason a line. How many jobs are ahead of it is an estimate: as if none began, ended or came in meanwhile.
+
+    \b
+    viral jobs explain ID
     """
     with session() as current:
         found = explanations.explain(current, job_id)
@@ -254,7 +266,11 @@ def prune(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Archive old finished jobs now: a job of upkeep.prune."""
+    """Archive old finished jobs now: a job of upkeep.prune.
+
+    \b
+    viral jobs prune
+    """
     with session() as current:
         values = {} if older_than is None else {"older_than": older_than}
         job_id = jobs.enqueue(current, current.job_types["upkeep.prune"], values)

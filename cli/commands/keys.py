@@ -68,6 +68,9 @@ def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
     """List the API keys of the tenant, newest first.
 
     Those that have ended are listed too.
+
+    \b
+    viral keys list --tenant ID
     """
     with for_tenant(tenant) as tx:
         tx.tenants.get(tenant)
@@ -82,6 +85,9 @@ def revoke(
     """Revoke an API key.
 
     From the next request on, nobody comes in with it, or with a key that it made.
+
+    \b
+    viral keys revoke ID --tenant ID
     """
     with for_tenant(tenant) as tx:
         if not tx.access.revoke_key(tenant, key_id):

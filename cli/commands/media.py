@@ -38,6 +38,9 @@ def list_media(
     """List the files that are kept, newest first.
 
     `used` says whether a video uses it.
+
+    \b
+    viral media list --tenant ID
     """
     with for_system() as tx:
         rows = tx.media.recent(tenant_id=tenant, limit=limit)
@@ -60,6 +63,9 @@ def check(
 
     Needs ffmpeg, and no server. All of the file is decoded, so that a black or a silent one is found. Exit code 0: all
     platforms that were asked for take it; 1: one does not. Hints name what is taken and may still surprise you.
+
+    \b
+    viral media check video.mp4 --platform all
     """
     asked = platform or [ALL]
     for name in asked:

@@ -17,7 +17,11 @@ COLUMNS = ("name", "kind", "labels", "unit", "help")
 
 @app.command("list")
 def list_metrics(as_json: AsJson = False) -> None:
-    """List the metrics that `/metrics` has."""
+    """List the metrics that `/metrics` has.
+
+    \b
+    viral metrics list
+    """
     rows = [
         {"name": each.name, "kind": each.kind.value, "labels": each.labels, "unit": each.unit, "help": each.help}
         for each in ALL
@@ -31,6 +35,9 @@ def export(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the
     """Write Grafana's dashboard, alert rules and a list of the metrics.
 
     As grafana.json, alerts.yaml and metrics.md; files of these names are replaced.
+
+    \b
+    viral metrics export docs/monitoring
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files().items():

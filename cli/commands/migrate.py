@@ -26,6 +26,9 @@ def migrate(
     """Bring the database to the newest schema.
 
     Connects as the owner of the tables: DIRECT_URL, else DATABASE_URL.
+
+    \b
+    viral migrate
     """
     settings, _ = resolve()
     migrate_schema(settings, allow_newer=allow_newer)

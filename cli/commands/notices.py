@@ -29,6 +29,9 @@ def list_notices(
 
     Of each cause there is one, however many it hurts. What is not told yet waits for the end of quiet hours, or for
     some minutes in which it may mend itself. For example: viral notices list --ended
+
+    \b
+    viral notices list
     """
     with session() as running:
         found = report(running, ended=ended, limit=limit)
@@ -45,6 +48,9 @@ def test() -> None:
     """Send one message to each channel, and say which took it.
 
     The settings are those of this shell, which may differ from the processes'. For example: viral notices test
+
+    \b
+    viral notices test
     """
     with session() as running:
         outcomes = [*try_channels(running)]

@@ -49,6 +49,9 @@ def list_tokens(as_json: AsJson = False) -> None:
     """List the tokens of operators, live ones first.
 
     Those that were revoked are listed too.
+
+    \b
+    viral ops token list
     """
     with session() as running:
         rows = operators.tokens(running)
@@ -60,6 +63,9 @@ def revoke(name: Name, as_json: AsJson = False) -> None:
     """Revoke a token, and end its sessions.
 
     Ten seconds later nobody comes in with it, or with a session that it began.
+
+    \b
+    viral ops token revoke ID
     """
     with session() as running:
         row = operators.revoke_token(running, name)

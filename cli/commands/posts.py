@@ -193,6 +193,9 @@ def wait_for(post_ids: PostIds, as_json: AsJson = False) -> None:
     """Wait until it is known what became of posts.
 
     Exit code 1 if one of them is not published. Ctrl-C leaves them to the workers.
+
+    \b
+    viral posts wait ID ID
     """
     with session() as current:
         _say_ended(_wait(current, post_ids), as_json=as_json)
@@ -220,7 +223,11 @@ def list_posts(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest posts first."""
+    """List the newest posts first.
+
+    \b
+    viral posts list --status unconfirmed
+    """
     one_of(STATUSES, status, "--status", "status")
     name = None if platform is None else platform_of(platform)
     with session() as current:
@@ -236,6 +243,9 @@ def show_post(post_id: PostId, as_json: AsJson = False) -> None:
     """Show a post and where it is.
 
     `viral posts explain ID` says what became of it, and what comes next.
+
+    \b
+    viral posts show ID
     """
     with session() as current:
         row = posts.show(current, None, post_id)
@@ -256,7 +266,11 @@ def calendar(
     account: Annotated[UUID | None, typer.Option(metavar="ID", help="Only to this account.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is planned, by its time."""
+    """Show what is planned, by its time.
+
+    \b
+    viral posts calendar TENANT
+    """
     first = since or datetime.now(UTC) - timedelta(days=1)
     with session() as current:
         rows = posts.calendar(current, tenant, first, until or first + timedelta(days=30), account)
@@ -269,6 +283,9 @@ def explain(post_id: PostId, as_json: AsJson = False) -> None:
 
     What was sent when, what the platform answered, what is known for certain and what is not, what happens next, and
     what to do.
+
+    \b
+    viral posts explain ID
     """
     with session() as current:
         found = post_stories.explain(current, None, post_id)
@@ -283,6 +300,9 @@ def show_metrics(post_id: PostId, as_json: AsJson = False) -> None:
     """Show the numbers of a post.
 
     At 1, 6, 24 and 72 hours and 7 days after its publication, as the platform gave them: a dash is what it did not say.
+
+    \b
+    viral posts metrics ID
     """
     with session() as current:
         found = analytics.metrics(current, None, post_id)
@@ -315,6 +335,9 @@ def edit(
     """Change a post that is not on its way yet.
 
     One that was missed is scheduled by its new time.
+
+    \b
+    viral posts edit ID --at 2026-12-01T18:00Z
     """
     given_values = {"caption": caption, "title": title, "hashtags": _hashtags(hashtag), "cover_at": cover_at, "at": at}
     changes: dict[str, Any] = {name: value for name, value in given_values.items() if value is not None}
@@ -388,7 +411,11 @@ def policy(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or set how a tenant wants its posts."""
+    """Show or set how a tenant wants its posts.
+
+    \b
+    viral posts policy TENANT
+    """
     with session() as current:
         if late_after is None and needs_approval is None:
             found = posts.policy(current, tenant)

@@ -26,6 +26,9 @@ def list_providers(as_json: AsJson = False) -> None:
 
     The storyboard is drawn on this machine. Prices and lengths are dated rows of `video_providers`.
     Keys are those of this shell, which may differ from the workers'.
+
+    \b
+    viral providers list
     """
     with session() as current:
         rows = videos.providers(current)

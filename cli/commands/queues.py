@@ -43,6 +43,9 @@ def list_queues(as_json: AsJson = False) -> None:
     many live processes work on the queue. `late`: the oldest has been due for longer than this, the queue's target.
     `backoff`: scheduled ones that failed and are tried again, the first of them at `next_try`. Below: what was decided
     of single tenants.
+
+    \b
+    viral queues list
     """
     with for_system() as tx:
         found = queues.overview(tx)
@@ -61,6 +64,9 @@ def show_queue(queue: Queue, as_json: AsJson = False) -> None:
     """Show one queue: who waits in it, and which jobs are next.
 
     The next jobs are an estimate: as if none came in, ended or changed meanwhile.
+
+    \b
+    viral queues show llm
     """
     with session() as current:
         report = queues.report(current, queue)

@@ -28,7 +28,11 @@ Key = Annotated[str | None, typer.Option(help="Done once for each key of a tenan
 
 @app.command("show")
 def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
-    """Show what is left, when more comes, and how it came about."""
+    """Show what is left, when more comes, and how it came about.
+
+    \b
+    viral quota show TENANT
+    """
     with session() as current:
         row = tenants.find_quota(current, tenant_id)
     show_one(row, as_json=as_json, part=("ledger", LEDGER, "The ledger of this tenant is empty."))
@@ -42,7 +46,11 @@ def explain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how the number came about, and why the tenant has its plan."""
+    """Say how the number came about, and why the tenant has its plan.
+
+    \b
+    viral quota explain TENANT --at 2026-12-01T09:00Z
+    """
     with session() as current:
         if at is not None:
             sentences = tenants.explain_quota_as_of(current, tenant_id, at)
@@ -83,6 +91,9 @@ def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as
 
     They end with the period, as the plan's own do: the answer says when. A change of plan that begins a period ends
     them too.
+
+    \b
+    viral quota grant TENANT 10 --reason 'an apology'
     """
     _change(tenant_id, count, reason, key, as_json=as_json)
 
@@ -92,6 +103,9 @@ def take(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_
     """Take concepts that are left from a tenant, for the running period.
 
     What is used or held stays. Granted ones go first; then the plan's, until the next period begins.
+
+    \b
+    viral quota take TENANT 10 --reason 'granted twice'
     """
     _change(tenant_id, -count, reason, key, as_json=as_json)
 

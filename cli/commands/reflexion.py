@@ -47,6 +47,9 @@ def show_status(
     """Show which model scores, and how far off it was lately.
 
     Gaps are means of the last 60 outcomes, in points; skill is 1 - gap / the gap of a running median.
+
+    \b
+    viral reflexion status --tenant ID
     """
     with session() as current:
         found = reflexion.overview(current) if tenant is None else reflexion.status(current, tenant)
@@ -63,6 +66,9 @@ def show_history(tenant: OneTenant, limit: Limit = 30, as_json: AsJson = False) 
     """Show what changed a tenant's scores, newest first.
 
     Promotions and rollbacks of models too, and why.
+
+    \b
+    viral reflexion history --tenant ID
     """
     with session() as current:
         rows = reflexion.history(current, tenant, limit=limit)

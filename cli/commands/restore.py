@@ -30,6 +30,9 @@ def begin(taken_at: TakenAt, as_json: AsJson = False) -> None:
 
     Pauses the queues social and media. Posts that were due since then are in doubt, and are looked for on their
     platforms. Autopilots that asked nobody are set to approve. Doing it again does no harm.
+
+    \b
+    viral restore begin --taken-at 2026-12-01T03:00Z
     """
     with session() as current:
         _show(restore.begin(current, taken_at), as_json)
@@ -37,7 +40,11 @@ def begin(taken_at: TakenAt, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show whether posts go out, and what is undecided."""
+    """Show whether posts go out, and what is undecided.
+
+    \b
+    viral restore status
+    """
     with session() as current:
         _show(restore.status(current), as_json)
 
@@ -47,7 +54,11 @@ def end(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Although posts are undecided: they stay so.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post again, and resume the queues social and media."""
+    """Post again, and resume the queues social and media.
+
+    \b
+    viral restore end
+    """
     with session() as current:
         _show(restore.end(current, although_undecided=yes), as_json)
 

@@ -9,6 +9,9 @@ def scheduler() -> None:
     """Notify workers of jobs, rescue lost ones, run schedules.
 
     One is enough; more are harmless.
+
+    \b
+    viral scheduler
     """
     settings, _ = resolve()
     refuse_cluster(settings.redis_url)

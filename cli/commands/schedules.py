@@ -35,6 +35,9 @@ def list_schedules(as_json: AsJson = False) -> None:
 
     All times are UTC. A schedule is overdue if it should have run and did not: no scheduler runs. Ahead are runs that
     are recorded for a time still to come; they count for nothing. The last job is gone if somebody deleted it.
+
+    \b
+    viral schedules list
     """
     with for_system() as tx:
         rows = [vars(each) for each in overview(tx, calendar())]
@@ -53,7 +56,11 @@ def next_runs(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="Show so many.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """List the next runs, in UTC."""
+    """List the next runs, in UTC.
+
+    \b
+    viral schedules next quota.reset_due
+    """
     chosen = SCHEDULES if name is None else [_named(name)]
     now = datetime.now(UTC)
     rows = [{"fire_at": fire_at, "name": each.name} for each in chosen for fire_at in islice(_runs(each, now), count)]
@@ -69,6 +76,9 @@ def fire(
     """Run a schedule once now, by hand, and print its job's id.
 
     The timetable does not notice: what it owes, and what comes next, runs as if this had not been.
+
+    \b
+    viral schedules fire upkeep.prune
     """
     schedule = _named(name)
     with for_system() as tx:

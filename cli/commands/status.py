@@ -16,6 +16,9 @@ def status(as_json: AsJson = False) -> None:
     """Say what hurts first, then how much waits where.
 
     What cannot be known now is told before it. The page `/ops` shows the same, with charts.
+
+    \b
+    viral status
     """
     with session() as app:
         found, _ = looked(app, overview.status)

@@ -45,7 +45,11 @@ def list_tenants(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest tenants first."""
+    """List the newest tenants first.
+
+    \b
+    viral tenants list --search ada
+    """
     tier = tier and tier.upper()
     one_of(Tier, tier, "--tier", "tier")
     one_of(HARMS, harm, "--harm", "harm")
@@ -67,7 +71,11 @@ def list_tenants(
 def show_tenant(
     tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")], as_json: AsJson = False
 ) -> None:
-    """Show one tenant: plan, quota and why, and people."""
+    """Show one tenant: plan, quota and why, and people.
+
+    \b
+    viral tenants show ID
+    """
     with session() as current:
         row = tenants.find_with_people(current, tenant_id)
         explained = tenants.explain_quota(current, tenant_id)
@@ -105,6 +113,9 @@ def export(
     """Write all of a tenant into one zip file: rows, media, a manifest.
 
     Tokens of accounts, hashes of API keys and what is sealed are left out; docs/tenants.md says what is in it.
+
+    \b
+    viral tenants export ID --to ada.zip
     """
     with session() as current, Console(stderr=True).status("") as status:
         done = export_tenant(
@@ -129,6 +140,9 @@ def delete(
 
     It cannot be undone: export it first. A job does it, and the same command again goes on where it was cut short.
     Refused while a subscription runs at Stripe. What has to be kept is named in the answer, and in docs/tenants.md.
+
+    \b
+    viral tenants delete ID --reason 'asked by its owner'
     """
     with session() as current:
         if not yes:

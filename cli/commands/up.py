@@ -69,6 +69,10 @@ def up(
 
     Postgres and Redis (unless DATABASE_URL and REDIS_URL say where others are), migrations, web, worker and scheduler.
     With simulated platforms, accounts of them are connected and posted to without an app there: nobody sees it.
+
+    \b
+    viral up
+    viral up --home ~/viral --port 0 --simulators
     """
     if home is not None:
         os.environ["VIRAL_HOME"] = str(home)

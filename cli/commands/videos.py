@@ -131,7 +131,11 @@ def list_videos(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest videos first."""
+    """List the newest videos first.
+
+    \b
+    viral videos list --status rendering
+    """
     one_of(STATUSES, status, "--status", "status")
     with session() as current:
         page = videos.listed(current, tenant, limit=limit, status=status, generation_id=generation)
@@ -149,6 +153,9 @@ def show_video(video_id: VideoId, as_json: AsJson = False) -> None:
     """Show how far a video is, or where its file is.
 
     With what it cost, and what was ordered for it.
+
+    \b
+    viral videos show ID
     """
     with session() as current:
         row = _result(current, None, video_id)
@@ -228,6 +235,9 @@ def recover() -> None:
     """Take up videos that no job takes care of.
 
     There are none but after a backup was restored, or jobs were deleted by plain SQL.
+
+    \b
+    viral videos recover
     """
     with session() as current:
         found = videos.recover(current)
@@ -247,6 +257,9 @@ def budget(
     """Show or set what a tenant's videos may cost a month.
 
     With what is reserved and spent of it. Drawing storyboards costs nothing.
+
+    \b
+    viral videos budget TENANT
     """
     if plan and limit is not None:
         raise typer.BadParameter("give one of them", param_hint="--limit, --plan")

@@ -14,6 +14,9 @@ def waiting(as_json: AsJson = False) -> None:
 
     First the posts that may be live without our knowing, then paid clips in doubt, posts that failed, accounts that
     have to be connected again, and autopilots without consent.
+
+    \b
+    viral waiting
     """
     with for_system() as tx:
         parts = overview(tx)

@@ -14,6 +14,9 @@ def web(port: Port = None) -> None:
 
     On the address HOST. Without it: on every address if PORT is set, as platforms with a router do, else on this
     machine's own (127.0.0.1).
+
+    \b
+    PORT=8000 viral web
     """
     settings, _ = resolve()
     refuse_cluster(settings.redis_url)

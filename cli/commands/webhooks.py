@@ -23,6 +23,9 @@ def list_endpoints(tenant: Tenant, as_json: AsJson = False) -> None:
     """List the endpoints that a tenant's posts are told to.
 
     One that takes nothing for five days, or answers 410, is disabled. For example: viral webhooks list --tenant ID
+
+    \b
+    viral webhooks list
     """
     with session() as running:
         rows = outgoing.listed(running, tenant)
@@ -41,6 +44,9 @@ def create(
     """Have an address told of a tenant's posts.
 
     Its secret is shown this once. For example: viral webhooks create https://example.com/hook --tenant ID
+
+    \b
+    viral webhooks create https://app.example.com/hooks --tenant ID
     """
     with session() as running:
         created = outgoing.create(running, tenant, url, event or [])
@@ -58,6 +64,9 @@ def delete(
     """Delete an endpoint, and what is on its way to it.
 
     For example: viral webhooks delete ID --tenant ID
+
+    \b
+    viral webhooks delete ID
     """
     with session() as running:
         outgoing.delete(running, tenant, endpoint_id)
@@ -74,6 +83,9 @@ def deliveries(
     """List what a tenant's endpoints were sent, newest first.
 
     For example: viral webhooks deliveries --tenant ID
+
+    \b
+    viral webhooks deliveries
     """
     with session() as running:
         rows = outgoing.deliveries(running, tenant, limit=limit, endpoint_id=endpoint)
@@ -87,6 +99,9 @@ def replay(
     """Send a delivery again, with the same id and body.
 
     Within a minute, by a worker. For example: viral webhooks replay DELIVERY
+
+    \b
+    viral webhooks replay DELIVERY
     """
     with session() as running:
         row = outgoing.replay(running, None, delivery_id)

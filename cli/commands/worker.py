@@ -25,6 +25,10 @@ def worker(queues: Queues = None) -> None:
     In WORKER_PROCESSES processes. Each runs WORKER_THREADS jobs at once of a queue whose jobs need this machine, and
     WORKER_WAITING of one whose jobs wait for others. SIGTERM, SIGINT and SIGHUP let them finish what they have begun,
     within WORKER_GRACE_SECONDS.
+
+    \b
+    viral worker
+    viral worker -q render
     """
     settings, state = resolve()
     if set(queues or ()) - set(QUEUES):

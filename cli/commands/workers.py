@@ -19,6 +19,9 @@ def list_workers(as_json: AsJson = False) -> None:
     """List the worker processes, the youngest first.
 
     A dead one is shown for an hour, and as long as it owns a job.
+
+    \b
+    viral workers list
     """
     with for_system() as tx:
         rows = overview(tx)
