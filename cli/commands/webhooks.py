@@ -25,7 +25,7 @@ def list_endpoints(tenant: Tenant, as_json: AsJson = False) -> None:
     One that takes nothing for five days, or answers 410, is disabled. For example: viral webhooks list --tenant ID
 
     \b
-    viral webhooks list
+    viral webhooks list --tenant ID
     """
     with session() as running:
         rows = outgoing.listed(running, tenant)
@@ -66,7 +66,7 @@ def delete(
     For example: viral webhooks delete ID --tenant ID
 
     \b
-    viral webhooks delete ID
+    viral webhooks delete ID --tenant ID
     """
     with session() as running:
         outgoing.delete(running, tenant, endpoint_id)
@@ -85,7 +85,7 @@ def deliveries(
     For example: viral webhooks deliveries --tenant ID
 
     \b
-    viral webhooks deliveries
+    viral webhooks deliveries --tenant ID
     """
     with session() as running:
         rows = outgoing.deliveries(running, tenant, limit=limit, endpoint_id=endpoint)
