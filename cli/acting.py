@@ -25,7 +25,7 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 BETWEEN_LOOKS = 0.3
-MOST_REFUSALS = 1_000
+MOST_REFUSED = 1_000
 
 
 class ActionRefused(ViralError):
@@ -107,7 +107,7 @@ def _asked(shown: Bulk) -> str:
 def _follow(current: App, bulk_id: UUID) -> Bulk:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=VisibleConsole(sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
-        found = bulks.bulk(current, bulk_id, refusals=MOST_REFUSALS)
+        found = bulks.bulk(current, bulk_id, most=MOST_REFUSED)
         task = bar.add_task(found.action.verb, total=found.items)
         while not found.over:
             bar.update(task, completed=found.items - found.left)
@@ -118,12 +118,12 @@ def _follow(current: App, bulk_id: UUID) -> Bulk:
                     f"it goes on without you: `viral actions show {bulk_id}` says how far it is, "
                     f"`viral actions cancel {bulk_id}` stops it"
                 ) from None
-            found = bulks.bulk(current, bulk_id, refusals=MOST_REFUSALS)
+            found = bulks.bulk(current, bulk_id, most=MOST_REFUSED)
     return found
 
 
 def _tell(found: Bulk) -> None:
-    for each in found.refusals:
+    for each in found.refused:
         console().print(f"{each['target'].partition(':')[2]}  {readable(each['says'])}")
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(found.counts.items()))
     console().print(f"{found.id}  {found.state}: {counts}")

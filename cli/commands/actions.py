@@ -16,7 +16,7 @@ from workers.ops import actions, bulk
 app = Group()
 
 COLUMNS = ("id", "at", "who", "action", "target", "outcome", "reason", "says")
-REFUSALS = ("target", "outcome", "says")
+REFUSED = ("target", "outcome", "says")
 
 ActionId = Annotated[UUID, typer.Argument(metavar="ID", help="An action's id, or a bulk action's.")]
 
@@ -60,13 +60,13 @@ def show_action(action_id: ActionId, as_json: AsJson = False) -> None:
     values |= {"action": found.action.name, "shell": found.shell, "started_at": found.started_at}
     values |= {"ended_at": found.ended_at, "cancelled_by": found.cancelled_by, "job_id": found.job_id}
     if as_json:
-        print_json(values | {"chosen": found.chosen, "refusals": found.refusals})
+        print_json(values | {"chosen": found.chosen, "refused": found.refused})
         return
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(found.counts.items()))
     show_one(values | {"counts": counts}, as_json=False)
-    if found.refusals:
+    if found.refused:
         console().print("\nrefused or failed", style="bold")
-        show(found.refusals, REFUSALS, as_json=False, nothing="")
+        show(found.refused, REFUSED, as_json=False, nothing="")
 
 
 def _bulk_id(row: Mapping[str, Any] | None, action_id: UUID) -> UUID:

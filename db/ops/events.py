@@ -14,7 +14,7 @@ from db.postgres.connection import AppConnection
 from db.postgres.rows import row_of, rows_of
 from domain.events.outcomes import UNCOMMON, Status
 from domain.ops.event_filters import FAILED, NAMES, EventFilter
-from domain.text.filters import Place
+from domain.text.filters import Cursor
 
 WALK: Final = 20_000
 """Events that one answer looks at. The next page looks at the next."""
@@ -114,7 +114,7 @@ class Found:
     """
 
     rows: list[dict[str, Any]]
-    further: Place | None
+    further: Cursor | None
     looked_at: int | None
     exact: bool
     count: int
@@ -142,8 +142,8 @@ class EventViews:
         rows = self._all(ROWS, {"ids": this["ids"][:limit]})
         self._driver.execute(ALONG_INDEXES, ("on", "2"))
         more = len(this["ids"]) > limit
-        end = None if more or this["last_id"] is None else Place(this["last_id"], this["last_at"])
-        further = Place(rows[-1]["id"], rows[-1]["received_at"]) if more else end
+        end = None if more or this["last_id"] is None else Cursor(this["last_id"], this["last_at"])
+        further = Cursor(rows[-1]["id"], rows[-1]["received_at"]) if more else end
         counted_all = first["count"] <= MOST_COUNTED and first["last_id"] is None
         return Found(rows, further, None if end is None else WALK, exact, first["count"], counted_all)
 

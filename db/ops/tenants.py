@@ -11,7 +11,7 @@ from db.postgres.rows import row_of, rows_of
 from db.tenants.quota import QUOTA, locked_quota
 from domain.ops.tenant_filters import NAMES, TenantFilter
 from domain.quota.quota import Quota
-from domain.text.filters import Place
+from domain.text.filters import Cursor
 
 MOST_COUNTED: Final = 10_000
 MOST_USES: Final = 2_000
@@ -108,7 +108,7 @@ class Found:
     + 1 at most."""
 
     rows: list[dict[str, Any]]
-    further: Place | None
+    further: Cursor | None
     count: int
 
 
@@ -143,7 +143,7 @@ class TenantViews:
             values |= {"at": wanted.after.at, "at_id": wanted.after.id}
         rows = rows_of(self._driver, LISTED.format(where=_where(applying)), values)
         more, rows = len(rows) > limit, rows[:limit]
-        return Found(rows, Place(rows[-1]["id"], rows[-1]["created_at"]) if more else None, count)
+        return Found(rows, Cursor(rows[-1]["id"], rows[-1]["created_at"]) if more else None, count)
 
     def quota(self, tenant_id: UUID) -> Quota:
         """Return the tenant's quota as it stands, unlocked.

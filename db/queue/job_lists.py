@@ -30,7 +30,7 @@ from db.queue.dispatch import READY_JOBS
 from db.schema.queue import BY_A_JOB
 from domain.ids import first_id
 from domain.queue.job_filters import JobFilter
-from domain.text.filters import Place
+from domain.text.filters import Cursor
 
 WALKED: Final = 30_000
 """Rows that a page looks at in a walk: measured at 60 ms where nothing fits (in 1,000,000 jobs)."""
@@ -93,7 +93,7 @@ class Found:
     than asked for because its rows are large: the others are on the next one."""
 
     rows: list[dict[str, Any]]
-    further: Place | None = None
+    further: Cursor | None = None
     looked_at: int | None = None
 
 
@@ -165,9 +165,9 @@ class Query:
         more = len(listing.rows) > self.limit or listing.left_out > 0
         return Found(rows, self.position(rows[-1]) if more else None)
 
-    def position(self, row: Mapping[str, Any]) -> Place:
+    def position(self, row: Mapping[str, Any]) -> Cursor:
         ended: datetime | None = row["completed_at"] if self.wanted.by_end else None
-        return Place(row["id"], ended)
+        return Cursor(row["id"], ended)
 
     def _order(self) -> str:
         return "completed_at DESC, id DESC" if self.wanted.by_end else "id DESC"

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.events.outcomes import Flag, Status
-from domain.text.filters import Place, check_text, id_of, one_of, place_of, time_of, written
+from domain.text.filters import Cursor, check_text, cursor_of, id_of, one_of, time_of, written
 
 SOURCES: Final = ("stripe", "clerk")
 FAILED: Final = "failed"
@@ -35,7 +35,7 @@ class EventFilter:
     since: datetime | timedelta | None = None
     until: datetime | timedelta | None = None
     text: str | None = None
-    after: Place | None = None
+    after: Cursor | None = None
 
     @property
     def statuses(self) -> tuple[Status, ...]:
@@ -62,7 +62,7 @@ def event_filter(query: Mapping[str, str]) -> EventFilter:
         since=time_of("since", filled.get("since")),
         until=time_of("until", filled.get("until")),
         text=filled.get("text"),
-        after=place_of(filled.get("after"), with_time=True),
+        after=cursor_of(filled.get("after"), with_time=True),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.billing.tiers import Tier
-from domain.text.filters import Place, SenselessFilter, check_text, one_of, place_of, shortly
+from domain.text.filters import Cursor, SenselessFilter, check_text, cursor_of, one_of, shortly
 
 HARMS: Final = ("deserted", "needs_reconnect", "failed_posts")
 NAMES: Final = ("plan", "status", "name", "id", "customer", "email", "harm", "after")
@@ -27,7 +27,7 @@ class TenantFilter:
     customer: str | None = None
     email: str | None = None
     harm: str | None = None
-    after: Place | None = None
+    after: Cursor | None = None
 
 
 def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
@@ -56,7 +56,7 @@ def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
         customer=filled.get("customer"),
         email=filled.get("email"),
         harm=one_of("harm", filled.get("harm"), HARMS),
-        after=place_of(filled.get("after"), with_time=True),
+        after=cursor_of(filled.get("after"), with_time=True),
     )
 
 

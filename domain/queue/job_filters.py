@@ -7,12 +7,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.text.filters import (
-    Place,
+    Cursor,
     SenselessFilter,
     check_text,
+    cursor_of,
     id_of,
     one_of,
-    place_of,
     shortly,
     time_of,
     written,
@@ -48,7 +48,7 @@ class JobFilter:
     since: datetime | timedelta | None = None
     until: datetime | timedelta | None = None
     archived: bool = False
-    after: Place | None = None
+    after: Cursor | None = None
 
     def __post_init__(self) -> None:
         """Raise SenselessFilter: filters contradict each other."""
@@ -97,5 +97,5 @@ def job_filter(query: Mapping[str, str]) -> JobFilter:
         since=time_of("since", texts.get("since")),
         until=time_of("until", texts.get("until")),
         archived=one_of("archive", texts.get("archive"), ("yes",)) is not None,
-        after=place_of(texts.get("after")),
+        after=cursor_of(texts.get("after")),
     )

@@ -25,7 +25,7 @@ class SenselessFilter(ViralError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Cursor:
     """A place in a list: the row that was looked at last. `at` is the time that the list is in order of, None in lists
     that are in order of their ids."""
 
@@ -97,7 +97,7 @@ def span_of_time(text: str) -> timedelta | None:
     return total if total <= LONGEST_AGO else None
 
 
-def place_of(value: str | None, *, with_time: bool = False) -> Place | None:
+def cursor_of(value: str | None, *, with_time: bool = False) -> Cursor | None:
     """Read a place as it is written; `with_time`: in a list that is in order of a time. Raises SenselessFilter."""
     if value is None:
         return None
@@ -109,7 +109,7 @@ def place_of(value: str | None, *, with_time: bool = False) -> Place | None:
         found = at = None
     if found is None or (with_time and at is None):
         raise SenselessFilter("after: it is no place in this list; begin at the first page")
-    return Place(found, at)
+    return Cursor(found, at)
 
 
 def written(value: object) -> str:

@@ -23,10 +23,7 @@ NAMES_OF_THINGS = {
 """Columns whose words are not states that follow one another."""
 
 BY_CONTRAST = {
-    "operator_actions.outcome failed": "what is neither done nor unchanged is not well; people read why",
-    "operator_actions.outcome refused": "as failed",
-    "bulk_items.outcome done": "what is neither refused nor failed is counted by its word, whichever that is",
-    "bulk_items.outcome unchanged": "as done; and it is what a `Result` says, saved with many others",
+    "bulk_items.outcome unchanged": "it is what a `Result` says, saved with many others",
     "bulk_items.outcome refused": "it is what a `Result` says, saved with many others",
     "bulk_items.outcome failed": "it is what a `Result` says, saved with many others",
     "autopilots.mode auto": "a person says it, as above; what is neither off nor approve posts by itself",

@@ -1,5 +1,5 @@
-"""The door of `/ops`: everything below it passes `Guard`, which has whoever asks admitted (`web/ops/access.py`), signs
-in and out, reads forms, and gives every response its headers."""
+"""What stands before `/ops`: everything below it passes `Guard`, which has whoever asks admitted
+(`web/ops/access.py`), signs in and out, reads forms, and gives every response its headers."""
 
 from collections.abc import Mapping
 from typing import Any, Final

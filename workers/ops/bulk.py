@@ -41,7 +41,7 @@ SHOWN = 10
 class Bulk:
     """A bulk action at one moment. `chosen` is the filter, or the number of things that were named; `more`: others fit
     too, and are not among its `items`. `counts` are the items by outcome, and those that are `left`; `first` the first
-    ones; `refusals` some of those that were refused or failed (`position`, `target`, `outcome`, `says`). `shell` is the
+    ones; `refused` some of those that were refused or failed (`position`, `target`, `outcome`, `says`). `shell` is the
     line that begins the same, where it has a filter."""
 
     id: UUID
@@ -56,7 +56,7 @@ class Bulk:
     more: bool
     counts: dict[str, int]
     first: list[str]
-    refusals: list[Row]
+    refused: list[Row]
     shell: str | None
     job_id: UUID | None
     started_at: datetime | None
@@ -175,14 +175,14 @@ def cancel_bulk(app: App, bulk_id: UUID, *, who: str) -> Bulk:
         return _read(tx, bulk_id)
 
 
-def bulk(app: App, bulk_id: UUID, *, after_position: int = 0, refusals: int = 100) -> Bulk:
-    """Return how far a bulk action is, with so many of its refusals behind that position.
+def bulk(app: App, bulk_id: UUID, *, after_position: int = 0, most: int = 100) -> Bulk:
+    """Return how far a bulk action is, with so many of those that were refused behind that position.
 
     Raises:
         NoSuchBulk: there is none of this id.
     """
     with app.db.transaction(SYSTEM) as tx:
-        return _read(tx, bulk_id, after_position=after_position, refusals=refusals)
+        return _read(tx, bulk_id, after_position=after_position, most=most)
 
 
 def bulks(app: App, *, limit: int = 50) -> list[Row]:
@@ -191,7 +191,7 @@ def bulks(app: App, *, limit: int = 50) -> list[Row]:
         return tx.actions.bulks(limit)
 
 
-def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, refusals: int = 100) -> Bulk:
+def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, most: int = 100) -> Bulk:
     row = tx.actions.bulk(bulk_id)
     if row is None:
         raise NoSuchBulk(f"there is no bulk action {bulk_id}; a preview is kept for an hour")
@@ -212,7 +212,7 @@ def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, refusals: int = 100
         more=False,
         counts=tx.actions.counts(bulk_id),
         first=tx.actions.first_items(bulk_id, SHOWN),
-        refusals=tx.actions.refused_items(bulk_id, after_position=after_position, limit=refusals),
+        refused=tx.actions.refused_items(bulk_id, after_position=after_position, limit=most),
         shell=None if "named" in chosen else bulk_line(action, row["arguments"], options, row["reason"]),
         job_id=row["job_id"],
         started_at=row["started_at"],

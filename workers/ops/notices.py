@@ -2,7 +2,7 @@
 
 Every long-lived process (web, worker, scheduler) has this thread, and one of them has its turn. It is no job: what has
 to be told first is that jobs do not run. So the last process that lives tells of the others
-(docs/decisions/0058-who-tells-when-nothing-runs.md).
+(docs/decisions/0059-who-tells-when-nothing-runs.md).
 """
 
 import threading

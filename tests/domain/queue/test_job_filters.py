@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.queue.job_filters import QUERY, STATES, JobFilter, job_filter
-from domain.text.filters import Place, SenselessFilter, span_of_time, written
+from domain.text.filters import Cursor, SenselessFilter, span_of_time, written
 
 AN_ID = UUID("0190a5b2-5ccc-7850-9558-0a37b805228c")
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zs"]), min_size=1, max_size=30).map(str.strip)
@@ -37,7 +37,7 @@ def test_a_filter_is_read_as_it_is_written(wanted: JobFilter) -> None:
 
 @given(st.uuids(), st.none() | MOMENTS)
 def test_a_place_is_read_as_it_is_written(job_id: UUID, ended: datetime | None) -> None:
-    after = Place(job_id, ended)
+    after = Cursor(job_id, ended)
     wanted = job_filter({"after": str(after)} | ({"status": "failed"} if ended else {}))
     assert wanted.after == after
     assert wanted.query() == ({"status": "failed"} if ended else {})

@@ -72,7 +72,7 @@ def test_what_was_previewed_is_acted_upon_and_nothing_else(
     assert items(app, shown.id) == [
         (f"job:{job_id}", refused.get(fate, "done")) for job_id, fate in zip(ids, fates, strict=True)
     ]
-    assert (found.state, found.left, len(found.refusals)) == ("completed", 0, sum(fate in refused for fate in fates))
+    assert (found.state, found.left, len(found.refused)) == ("completed", 0, sum(fate in refused for fate in fates))
     assert job_row(app, later)["status"] == "failed"
 
 
