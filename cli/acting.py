@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.output import VisibleConsole, console
 from cli.session import interruptible_sleep, person
 from domain.errors import ViralError
-from domain.ops.actions import Performed, target
+from domain.ops.actions import Performed, Target, target
 from domain.ops.causes import Cause
 from domain.ops.event_filters import EventFilter
 from domain.queue.job_filters import JobFilter
@@ -74,17 +74,19 @@ def act_on_many(
     *,
     jobs: JobFilter | None = None,
     events: EventFilter | None = None,
+    targets: Sequence[Target] = (),
     reason: str | None,
     yes: bool,
 ) -> None:
-    """Show what a filter chooses, ask, and follow the action on it to its end; exit with 1 if something was refused.
+    """Show what a filter chooses, or what is named, ask, and follow the action on it to its end; exit with 1 if something
+    was refused.
 
     Raises:
         StillActing: Ctrl-C; the action goes on.
     """
     if not (reason or "").strip():
         raise typer.BadParameter("say why: it is kept with what is done to many", param_hint="--reason")
-    shown = bulks.preview(current, name, arguments, who=me(), jobs=jobs, events=events)
+    shown = bulks.preview(current, name, arguments, who=me(), jobs=jobs, events=events, targets=targets)
     if not shown.items:
         console().print(f"No {shown.action.kind} is in such a state and fits.")
         return

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from cli.acting import Reason, Yes, act_on_many
 from cli.arguments import moment
 from cli.output import AsJson, console, print_json, show, show_one
-from cli.session import for_system
+from cli.session import for_system, session
 from cli.shell import Group
+from domain.ops.actions import Kind, Target
 from workers.ops import failures
 
 app = Group()
@@ -68,6 +70,30 @@ def show_group(
     _show_rises(found.rises)
     console().print()
     show([asdict(each) for each in found.attempts], ATTEMPTS, as_json=False, nothing="")
+
+
+@app.command()
+def retry(
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="A group, as `viral failures list` names it.")],
+    since: Since = None,
+    reason: Reason = None,
+    yes: Yes = False,
+) -> None:
+    """Retry the jobs of a group that have given up.
+
+    It is shown how many they are, and asked; exactly those are retried, in the order in which they were enqueued.
+
+    \b
+    viral failures retry NAME --reason "the provider is back"
+    """
+    with session() as current:
+        jobs = failures.waiting_in(current, group, since)
+        if not jobs:
+            console().print("No job of this group has given up.")
+            return
+        act_on_many(
+            current, "job.retry", targets=[Target(Kind.JOB, str(each)) for each in jobs], reason=reason, yes=yes
+        )
 
 
 def _show_rises(rises: list[failures.Rise]) -> None:

@@ -23,7 +23,7 @@ from web.ops.frame import Frame
 from web.ops.page import NothingThere, Titled
 from workers.app import App
 from workers.ops.bulk import begin, bulk, cancel_bulk, preview
-from workers.ops.failures import given_up
+from workers.ops.failures import waiting_in
 from workers.ops.waiting import targets as waiting_targets
 
 FILTER: Final = "filter."
@@ -68,8 +68,7 @@ class Choice:
             case "events", Kind.EVENT:
                 return {"events": event_filter(self.filter)}
             case "failures", Kind.JOB:
-                with app.db.transaction(SYSTEM) as tx:
-                    jobs = given_up(tx, self.filter.get("group", ""))
+                jobs = waiting_in(app, self.filter.get("group", ""))
                 return {"targets": [Target(Kind.JOB, str(each)) for each in jobs]}
             case "waiting", _:
                 with app.db.transaction(SYSTEM) as tx:

@@ -14,9 +14,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from db.queue.failures import LOOKED_AT, FailedRow
-from db.transaction import Tx
+from db.transaction import SYSTEM, Tx
 from domain.errors import Rejected
 from domain.queue.error_groups import error_group, title
+from workers.app import App
 from workers.ops.changes import Change, rail
 
 MOST: Final = 5_000
@@ -146,6 +147,12 @@ def given_up(tx: Tx, name: str, since: datetime | None = None) -> list[UUID]:
     if not rows:
         raise _unknown(name)
     return sorted({row.job_id for row in rows if row.status == "failed"})
+
+
+def waiting_in(app: App, name: str, since: datetime | None = None) -> list[UUID]:
+    """`given_up`, in a transaction of its own."""
+    with app.db.transaction(SYSTEM) as tx:
+        return given_up(tx, name, since)
 
 
 def _unknown(name: str) -> UnknownGroup:
