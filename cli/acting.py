@@ -78,8 +78,8 @@ def act_on_many(
     reason: str | None,
     yes: bool,
 ) -> None:
-    """Show what a filter chooses, or what is named, ask, and follow the action on it to its end; exit with 1 if something
-    was refused.
+    """Show what a filter chooses, or what is named, ask, and follow the action on it to its end; exit with 1 if
+    something was refused.
 
     Raises:
         StillActing: Ctrl-C; the action goes on.

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
+import structlog
+
+from db.transaction import NO_ANSWER, SYSTEM, Contended, Database, Tx
 from domain.errors import Unavailable, ViralError
 from domain.ops.actions import Outcome, Result, target
 from workers.engine.job import JobTypes
@@ -14,6 +16,8 @@ AT_ONCE = 100
 """Items of one transaction: what it locks others wait for."""
 
 Row = Mapping[str, Any]
+
+log = structlog.get_logger()
 
 
 class ManyThingsInDatabase:
@@ -43,9 +47,12 @@ class ManyThingsInDatabase:
         try:
             with tx.savepoint(SYSTEM):
                 return IN_TRANSACTION[bulk["action"]](tx, self._job_types, target(what), bulk["arguments"])
-        except NO_ANSWER:
+        except (*NO_ANSWER, Contended):  # the job tries again, from this transaction's first item
             raise
         except Unavailable as error:
             return Result(Outcome.FAILED, str(error))
         except ViralError as error:
             return Result(Outcome.REFUSED, str(error))
+        except Exception as error:  # one thing that cannot be acted upon keeps nobody from acting on the next
+            log.error("operator.action_failed", action=bulk["action"], target=what, exc_info=error)
+            return Result(Outcome.FAILED, f"an error of our own ({type(error).__name__}); it has been logged")

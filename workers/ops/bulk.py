@@ -8,7 +8,6 @@ from uuid import UUID
 
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected
-from domain.ops.action_list import ACTIONS
 from domain.ops.action_list import action as action_of
 from domain.ops.actions import (
     MOST_ITEMS,
@@ -195,7 +194,7 @@ def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, most: int = 100) ->
     row = tx.actions.bulk(bulk_id)
     if row is None:
         raise NoSuchBulk(f"there is no bulk action {bulk_id}; a preview is kept for an hour")
-    action, chosen = ACTIONS[row["action"]], row["chosen"]
+    action, chosen = action_of(row["action"]), row["chosen"]
     options = {
         f"--{name}": value for name, value in sorted(chosen.items(), key=lambda each: (each[0] != "status", each[0]))
     }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from tests.builders import job_row
 from tests.workers.ops.test_actions import a_job
 from workers.adapters.many_things import ManyThingsInDatabase
 from workers.app import App
+from workers.engine.outcomes import cancel
 from workers.ops.actions import audit
 from workers.ops.bulk import NoSuchBulk, begin, bulk, cancel_bulk, preview
 
@@ -118,6 +120,36 @@ def test_one_that_is_killed_between_and_within_its_commits_does_each_thing_once(
     assert items(app, shown.id) == [(f"job:{each}", "done") for each in ids]
     assert {job_row(app, each)["max_attempts"] for each in ids} == {3}
     assert not one.act(shown.id)
+
+
+def test_one_that_cannot_be_acted_upon_keeps_nobody_from_the_next(app: App) -> None:
+    """A trigger of somebody's refuses a row in a way that no rule of ours foresees."""
+    ids = sorted(a_job(app, "failed") for _ in range(3))
+    with psycopg.connect(app.settings.owner_url, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN IF OLD.id = '{ids[1]}' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$; "
+            "CREATE TRIGGER refuse BEFORE UPDATE ON job_queue FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    shown = preview(app, "job.retry", who=ADA, jobs=FAILED)
+    begin(app, shown.id, who=ADA, reason="try")
+    many = ManyThingsInDatabase(app.db, app.job_types, 3)
+    assert many.act(shown.id)
+    assert [outcome for _, outcome in items(app, shown.id)] == ["done", "failed", "done"]
+    assert not many.act(shown.id)
+    assert bulk(app, shown.id).state == "completed"
+
+
+def test_one_whose_job_ends_without_it_has_ended(app: App) -> None:
+    a_job(app, "failed")
+    shown = preview(app, "job.retry", who=ADA, jobs=FAILED)
+    job_id = begin(app, shown.id, who=ADA, reason="try").job_id
+    assert job_id is not None
+    with app.db.transaction(SYSTEM) as tx:
+        assert cancel(tx, app.job_types, job_id) == "cancelled"
+    assert (bulk(app, shown.id).state, bulk(app, shown.id).counts) == ("cancelled", {"left": 1})
+    [row] = audit(app, who=ADA)
+    assert (row["outcome"], row["says"]) == ("failed", f"its job {job_id} ended; what it had not come to is as it was")
 
 
 def test_a_cancelled_one_stops_before_its_next_things(app: App) -> None:

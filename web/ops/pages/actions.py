@@ -50,7 +50,7 @@ def view(look: Look) -> Mapping[str, Any]:
     options = [word for name, value in chosen.items() for word in (f"--{name}", value)]
     return {
         **{"rows": shown, "at": at, "filled": filled, "older": older, "names": list(ACTIONS)},
-        "shell": command(["viral", "ops", "actions", *options]),
+        "shell": command(["viral", "actions", "list", *options]),
     }
 
 
