@@ -399,7 +399,7 @@ FROM generate_series(1, {changes}::bigint) AS n,
 # A tenth of what operators did was done in bulk, ten things at a time; the newest bulk action was not started yet.
 BULKS = """
 INSERT INTO bulk_actions (id, at, who, action, chosen, reason, state, items, started_at, ended_at, job_id)
-SELECT pg_temp.id(12, n, at), at, 'operator:ada', 'job.retry', '{{"jobs": {{"status": "failed"}}}}',
+SELECT pg_temp.id(12, n, at), at, 'operator:ada', 'job.retry', '{{"status": "failed"}}',
        CASE WHEN n > 1 THEN 'the model is back' END, CASE WHEN n > 1 THEN 'completed' ELSE 'previewed' END, 10,
        CASE WHEN n > 1 THEN at END, CASE WHEN n > 1 THEN at + interval '3 seconds' END,
        CASE WHEN n > 1 THEN pg_temp.job({finished} - n % {finished}) END

@@ -21,8 +21,6 @@ def view(look: Look) -> Mapping[str, Any]:
         found = bulk(look.app, bulk_id)
     except Rejected as error:
         raise NothingThere(str(error)) from error
-    except KeyError as error:
-        raise NothingThere("its action is one of another release") from error
     return {
         "bulk": found,
         "action": found.action,
