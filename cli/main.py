@@ -23,7 +23,7 @@ COMMANDS = {
     "worker": ("cli.commands.worker:worker", "Work on jobs."),
     "scheduler": ("cli.commands.scheduler:scheduler", "Notify workers of jobs, rescue lost ones, run schedules."),
     "jobs": ("cli.commands.jobs:app", "Enqueue jobs, and see what became of them."),
-    "actions": ("cli.commands.actions:app", "See who did what, and why; follow and stop actions on many things."),
+    "actions": ("cli.commands.actions:app", "See who did what, and why; stop acts on many."),
     "queues": ("cli.commands.queues:app", "See how much waits where; pause, resume and limit queues."),
     "schedules": ("cli.commands.schedules:app", "See what the calendar runs, and when."),
     "workers": ("cli.commands.workers:app", "See the worker processes, alive and dead."),

@@ -352,7 +352,7 @@ def run_now(
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
-    """Make pending jobs due now: scheduled ones, and those in backoff.
+    """Make pending jobs due now, scheduled or in backoff.
 
     \b
     viral jobs run-now 01a20417-5ccc-7850-9558-0a37b805228c

@@ -1,8 +1,8 @@
 """`viral quota`"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -35,7 +35,12 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """
     with session() as current:
         row = tenants.find_quota(current, tenant_id)
-    show_one(row, as_json=as_json, part=("ledger", LEDGER, "The ledger of this tenant is empty."))
+    part = ("ledger", LEDGER, "The ledger of this tenant is empty.")
+    show_one(row, as_json=as_json, part=part, simplified=_without_ordinary)
+
+
+def _without_ordinary(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "granted": row["granted"] or None}
 
 
 @app.command()
@@ -87,9 +92,9 @@ def reset(tenant_id: TenantId, reason: Why = None, as_json: AsJson = False) -> N
 
 @app.command()
 def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
-    """Give a tenant concepts on top of its plan's, for the running period.
+    """Give a tenant more concepts, for the running period.
 
-    They end with the period, as the plan's own do: the answer says when. A change of plan that begins a period ends
+    They come on top of the plan's, and end with the period, as the plan's own do: the answer says when. A change of plan that begins a period ends
     them too.
 
     \b
@@ -100,7 +105,7 @@ def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as
 
 @app.command()
 def take(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
-    """Take concepts that are left from a tenant, for the running period.
+    """Take concepts that are left, for the running period.
 
     What is used or held stays. Granted ones go first; then the plan's, until the next period begins.
 

@@ -230,7 +230,7 @@ class Actions:
         rule = "AND state = 'previewed'" if what == "previews" else ""
         query = f"""
             DELETE FROM {table} WHERE id IN (
-                SELECT id FROM {table} WHERE at < %s {rule} ORDER BY at LIMIT %s FOR UPDATE SKIP LOCKED
+                SELECT id FROM {table} WHERE at < %s {rule} ORDER BY at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
             )
         """
         return self._driver.execute(query.encode(), (before, limit)).rowcount

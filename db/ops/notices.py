@@ -21,7 +21,7 @@ ON CONFLICT (id) DO UPDATE SET looked_at = now() WHERE notice_looks.looked_at <=
 RETURNING looked_at
 """
 
-IS_MINE = "SELECT FROM notice_looks WHERE looked_at = %s FOR UPDATE"
+IS_MINE = "SELECT FROM notice_looks WHERE looked_at = %s FOR NO KEY UPDATE"
 
 COLUMNS = "id, cause, says, page, shell, number, first_at, last_at, sent_at, sent_number, ended_at, over_sent_at"
 
@@ -53,7 +53,7 @@ SELECT %s, channel, now() FROM unnest(%s::text[]) AS channel
 CLAIM = """
 WITH due AS (
     SELECT message_id, channel FROM notice_deliveries WHERE next_at <= now()
-    ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY next_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE notice_deliveries d SET attempts = attempts + 1, next_at = now() + %(lease)s::interval
     FROM due WHERE d.message_id = due.message_id AND d.channel = due.channel

@@ -74,7 +74,8 @@ ANY_DUE = "SELECT EXISTS (SELECT FROM webhook_deliveries WHERE next_at <= %s)"
 
 CLAIM = """
 WITH due AS (
-    SELECT id FROM webhook_deliveries WHERE next_at <= %(now)s ORDER BY next_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT id FROM webhook_deliveries WHERE next_at <= %(now)s
+    ORDER BY next_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE webhook_deliveries d SET next_at = %(now)s + %(lease)s::interval FROM due WHERE d.id = due.id
 RETURNING d.tenant_id, d.id

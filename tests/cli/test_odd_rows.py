@@ -49,7 +49,7 @@ PAYLOADS = (
     """'{"tenant_id": null, "count": "many", "": 0}'""",
     """'{"count": 2147483648}'""",
 )
-CONTRADICTED = re.compile(r"[0-9]+ rows? contradicts? it")
+CONTRADICTED = re.compile(r"(1 row contradicts|[0-9]+ rows contradict) it.*", re.DOTALL)
 JOBS = {
     "job_type": ("'testing.honest'", "'testing.unknown'", "'testing.paid'", "'upkeep.prune'", "''"),
     "queue": ("'default'", "'events'", "'llm'", "'no such queue'", "''", "'" + "q" * 3000 + "'"),
