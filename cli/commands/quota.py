@@ -94,8 +94,8 @@ def reset(tenant_id: TenantId, reason: Why = None, as_json: AsJson = False) -> N
 def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
     """Give a tenant more concepts, for the running period.
 
-    They come on top of the plan's, and end with the period, as the plan's own do: the answer says when. A change of plan that begins a period ends
-    them too.
+    They come on top of the plan's, and end with the period, as the plan's own do: the answer says when. A change of
+    plan that begins a period ends them too.
 
     \b
     viral quota grant TENANT 10 --reason 'an apology'
