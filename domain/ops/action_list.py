@@ -10,7 +10,7 @@ from domain.errors import Rejected
 from domain.learning.learner import MODELS, YARDSTICK
 from domain.learning.outcomes import LEARNED
 from domain.learning.scoring import SCORED
-from domain.ops.actions import Action, Argument, Kind
+from domain.ops.actions import Action, Argument, Kind, Values
 
 HIGHEST_PRIORITY: Final = 100
 MOST_RUNNING: Final = 1_000_000
@@ -56,6 +56,17 @@ HORIZON: Final = Argument(
     "horizon", "Age", required=False, choices=tuple(LEARNED), open=True, option="--horizon", hint="empty: both"
 )
 
+
+def _limits_before(before: Values, after: Values) -> Values | None:
+    """Limits are set one by one and lifted together: none may have been added to one that stays."""
+    limits = {"running": "max_running", "per_tenant": "max_running_per_tenant"}
+    kept = {name: before[column] for name, column in limits.items() if before.get(column) is not None}
+    added = any(before.get(column) is None and after.get(column) is not None for column in limits.values())
+    if not kept:
+        return {"none": "yes"}
+    return None if added else kept
+
+
 ALL: Final = (
     Action(
         "job.retry",
@@ -65,7 +76,6 @@ ALL: Final = (
         "Make a failed or cancelled job due now, with one more attempt.",
         bulk=True,
         states=("failed", "cancelled"),
-        undo="job.cancel",
     ),
     Action(
         "job.cancel",
@@ -76,7 +86,6 @@ ALL: Final = (
         warns="What a running job has done outside stays done.",
         bulk=True,
         states=("pending", "running", "waiting", "scheduled", "backoff"),
-        undo="job.retry",
     ),
     Action(
         "job.run_now",
@@ -144,6 +153,7 @@ ALL: Final = (
             Argument("none", "Lift the limits", required=False, option="--none", choices=("yes",), flag=True),
         ),
         undo="queue.limit",
+        undo_arguments=_limits_before,
     ),
     Action(
         "event.replay",
@@ -183,7 +193,6 @@ ALL: Final = (
         "posts cancel",
         "Cancel",
         "Cancel a post that is not on its way yet.",
-        undo="post.retry",
     ),
     Action(
         "post.retry",
@@ -192,7 +201,6 @@ ALL: Final = (
         "Try again",
         "Schedule a post again that certainly did not appear.",
         arguments=(AT,),
-        undo="post.cancel",
     ),
     Action(
         "video.resolve",
@@ -234,7 +242,6 @@ ALL: Final = (
             PLATFORM,
             HORIZON,
         ),
-        undo="model.rollback",
         id_option="--tenant",
     ),
     Action(

@@ -27,6 +27,8 @@ MOST_ITEMS: Final = 100_000
 """Things that one bulk action may be about."""
 
 Arguments = Mapping[str, Any]
+Values = Mapping[str, Any]
+"""What of a thing an action changed, as the audit keeps it."""
 
 
 class Kind(StrEnum):
@@ -106,8 +108,10 @@ class Argument:
 class Action:
     """`words` are those of the shell before the id (`jobs retry`), `verb` what a button says, `warns` what somebody
     should know before they do it. `bulk`: it can be done to many at once; to jobs of these `states`, of which one is
-    then named. `undo` names the action that undoes it. `id_option`: the option by which the shell takes the id, if it
-    is no plain argument."""
+    then named. `undo` names the action that brings back just what was before; what may have run meanwhile, or would
+    get another time, has none. `undo_arguments` makes its arguments of what was before and after (None: it cannot);
+    else they are what was before, by the same names. `id_option`: the option by which the shell takes the id, if it is
+    no plain argument."""
 
     name: str
     kind: Kind
@@ -118,6 +122,7 @@ class Action:
     arguments: Sequence[Argument] = ()
     bulk: bool = False
     undo: str | None = None
+    undo_arguments: Callable[[Values, Values], Values | None] | None = None
     needs_reason: bool = False
     states: Sequence[str] = ()
     id_option: str = ""

@@ -7,6 +7,7 @@ what Stripe or Clerk sent to us.)
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
@@ -102,11 +103,23 @@ def check_endpoint(url: str, events: Sequence[str], *, others: int, home: str) -
     at_home = bool(home) and (parts.scheme, parts.hostname, port) == _origin(home)
     if not parts.hostname or (parts.scheme != "https" and not at_home):
         raise Rejected("url: it should be an https address")
+    if not at_home and _is_private(parts.hostname):
+        raise Rejected("url: its host should be one of the internet")
     if parts.username or parts.password or parts.fragment or len(url) > LONGEST_URL or CONTROL & set(url):
         raise Rejected("url: it should have no name, password, fragment or spaces, and 2,000 characters at most")
     if not url.isascii():
         raise Rejected("url: it should be ASCII, escaped as a browser does")
     return tuple(each for each in EVENTS if not events or each in events)
+
+
+def _is_private(host: str) -> bool:
+    """Return whether the host says already that it is none of the internet's; names are looked up at each call."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return False
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

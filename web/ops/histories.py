@@ -94,10 +94,13 @@ def _undo(action: Action, row: Mapping[str, Any]) -> Undo | None:
     undoes = ACTIONS.get(action.undo or "")
     if undoes is None:
         return None
-    before = row["before"] if isinstance(row["before"], Mapping) else {}
+    before, after = (row[name] if isinstance(row[name], Mapping) else {} for name in ("before", "after"))
+    found = before if action.undo_arguments is None else action.undo_arguments(before, after)
+    if found is None:
+        return None
     filled = {
-        f"{ARGUMENT}{each.name}": written(before[each.name])
+        f"{ARGUMENT}{each.name}": written(found[each.name])
         for each in undoes.arguments
-        if before.get(each.name) is not None
+        if found.get(each.name) is not None
     }
     return Undo(undoes.verb, f"/ops/act/{undoes.name}?{urlencode({'target': row['target'], **filled})}")

@@ -290,6 +290,10 @@ def test_an_endpoint_that_takes_nothing_for_days_is_disabled() -> None:
         ("https://example.com/a b", ()),
         ("https://example.com:99999/", ()),
         ("https://exämple.com/", ()),
+        ("https://127.0.0.1/x", ()),
+        ("https://10.0.0.1/", ()),
+        ("https://[::1]/", ()),
+        ("https://localhost/x", ()),
         ("https://example.com/", ("post.deleted",)),
     ],
 )
@@ -384,4 +388,4 @@ def test_what_is_due_and_what_was_sent_are_found_by_indexes(telling: App) -> Non
         for query in (queries.CLAIM, queries.DELIVERIES, queries.ANY_DUE.replace("%s", "%(now)s"), CLAIM_OF_NOTICES):
             plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {query}".encode(), values))
             assert "Seq Scan" not in plan, plan
-            assert "Index Scan using webhook_deliveries" in plan or "notice_deliveries_next_at_idx" in plan, plan
+            assert "using webhook_deliveries" in plan or "notice_deliveries_next_at_idx" in plan, plan
