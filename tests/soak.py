@@ -84,6 +84,8 @@ VALUES: Mapping[str, Any] = {
     "options": {},
     "daily_limit": 5,
     "caption": "Bread does not sleep.",
+    "url": "https://receiver.example.com/hook",
+    "events": ["post.published"],
 }
 """What fields are sent as, where the description has no example, or one that is not for everybody."""
 
@@ -93,6 +95,7 @@ LEARNED = {
     "POST /videos": "video_id",
     "POST /media": "media_id",
     "POST /import": "import_id",
+    "POST /webhooks": "endpoint_id",
     "PUT /reflexion/critiques/{critique_id}": "critique_id",
     "PUT /reflexion/insights/{insight_id}": "insight_id",
     "PUT /reflexion/adjustments/{adjustment_id}": "adjustment_id",
@@ -316,7 +319,17 @@ def _make_posts(tx: Tx, member: Member, films: int, now: datetime) -> None:
 
 
 def _make_the_rest(tx: Tx, member: Member, now: datetime) -> None:
-    """What only jobs and schedules make: a checked import, a chain of the autopilot; and competitors' videos."""
+    """What only jobs and schedules make: a checked import, a chain of the autopilot, deliveries of webhooks; and
+    competitors' videos."""
+    endpoint = "INSERT INTO webhook_endpoints (id, tenant_id, url, events, secret) VALUES (%s, %s, %s, %s, %s)"
+    tx.driver.execute(endpoint, (receiver := uuid4(), member.id, VALUES["url"], VALUES["events"], b"sealed"))
+    delivery = (
+        "INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id, event, body, attempts, delivered_at)"
+        " VALUES (%s, %s, %s, %s, 'post.published', '{}', 1, now())"
+    )
+    for _ in range(20):
+        member.ids["delivery_id"].append(str(delivery_id := uuid4()))
+        tx.driver.execute(delivery, (delivery_id, member.id, receiver, uuid4()))
     imported = "INSERT INTO imports (id, tenant_id, status, object_key, bytes, sha256, report, expires_at)"
     member.ids["import_id"] = [str(import_id := uuid4())]
     report = json.dumps({"tables": {}, "records": [], "left_out": 0})
