@@ -25,6 +25,7 @@ from domain.errors import (
     UnknownMedia,
     UnknownVideo,
 )
+from domain.ops.actions import Outcome
 from domain.ports import Watch
 from domain.videos.media import StudioUnavailable
 from domain.videos.script import ScriptUnusable
@@ -282,8 +283,8 @@ def test_of_two_who_resolve_at_once_one_does(here: Stage) -> None:
 
 def test_a_provider_is_disabled_and_enabled_again(here: Stage) -> None:
     tenant_id = here.tenant()
-    assert videos.disable(here.app, "runway").done
-    assert not videos.disable(here.app, "pika").done
+    assert videos.disable(here.app, "runway").outcome is Outcome.DONE
+    assert videos.disable(here.app, "pika").outcome is Outcome.REFUSED
     shown = {each["provider"]: each["reason"] for each in videos.providers(here.app)}
     assert shown["storyboard"] is None
     assert "viral providers enable runway" in shown["runway"]
