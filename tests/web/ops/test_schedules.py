@@ -58,7 +58,8 @@ def test_without_a_calendar_the_page_says_so(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    "titles", ["Start Queues Jobs Failures Events Tenants Posts Learning Providers Workers Schedules Notices Changes Actions"]
+    "titles",
+    ["Start Queues Jobs Failures Events Tenants Posts Learning Providers Workers Schedules Notices Changes Actions"],
 )
 def test_the_menu_has_its_order(titles: str) -> None:
     assert [page.title.split()[0] for page in PAGES if page.in_menu][1:] == titles.split()[1:]
