@@ -11,7 +11,10 @@ from collections.abc import Iterable
 
 MASK = "…"
 LONGEST = 10_000
-"""Characters of a text that are searched and kept; a longer one loses its middle."""
+"""Characters of an error's text that are searched and kept; a longer one loses its middle."""
+
+LONGEST_LOGGED = 100_000
+"""The same of a text that is logged."""
 
 # Repetitions are bounded, so that no text takes more than linear time.
 _EMAIL = re.compile(r"[^\s@<>\"'(),:;=\[\]{}]{1,64}@[^\s@<>\"'(),:;=\[\]{}]{1,255}")
@@ -48,7 +51,7 @@ def holds_secret(text: str) -> bool:
 
 def without_secrets(text: str) -> str:
     """Mask secrets, for texts in which nothing else has to be masked: what is logged."""
-    text = _USER.sub("", shortened(text))
+    text = _USER.sub("", shortened(text, LONGEST_LOGGED))
     for pattern in (_NAMED, _PARAMETER):
         text = pattern.sub(rf"\1{MASK}", text)
     return _KEY.sub(MASK, text)
@@ -56,12 +59,12 @@ def without_secrets(text: str) -> str:
 
 def without_addresses(text: str) -> str:
     """Mask e-mail addresses and secrets, for texts that were written by us and name nothing else of a person."""
-    return _EMAIL.sub(MASK, without_secrets(text))
+    return _EMAIL.sub(MASK, without_secrets(shortened(text)))
 
 
 def without_values(text: str) -> str:
     """Mask everything that may be a value: quoted text, addresses of all kinds, telephone numbers, secrets."""
-    text = _QUOTED.sub(lambda quoted: f"{quoted[1]}{MASK}{quoted[2] or ''}", without_secrets(text))
+    text = _QUOTED.sub(lambda quoted: f"{quoted[1]}{MASK}{quoted[2] or ''}", without_secrets(shortened(text)))
     text = _URL.sub(rf"\1\2/{MASK}", text)
     for pattern in (_EMAIL, _IP, _PHONE):
         text = pattern.sub(MASK, text)

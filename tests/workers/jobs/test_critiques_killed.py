@@ -43,7 +43,7 @@ def test_a_worker_killed_around_the_models_answer_leaves_one_critique(
     ada = missed(online, {"news": [-12] * 5})
     with online.db.transaction(ada.id) as tx:
         job_id = critique.enqueue(tx, ada.id, "news", "tiktok", account_id=ada.accounts[0])
-    urls = {name.upper(): str(value) for name, value in online.settings.model_dump().items() if "_url" in name}
+    urls = {name.upper(): str(value) for name, value in online.settings.model_dump().items() if name.endswith("_url")}
     environment = os.environ | {name: url for name, url in urls.items() if url} | {"ANTHROPIC_API_KEY": "a-key"}
     asked, killed = threading.Event(), threading.Event()
 

@@ -409,7 +409,7 @@ def test_a_kill_between_the_models_answer_and_the_save_asks_and_counts_once(
 ) -> None:
     tenant_id = a_tenant(online)
     job_id = enqueue(online, tenant_id)
-    urls = {name.upper(): str(value) for name, value in online.settings.model_dump().items() if "_url" in name}
+    urls = {name.upper(): str(value) for name, value in online.settings.model_dump().items() if name.endswith("_url")}
     environment = os.environ | {name: url for name, url in urls.items() if url} | {"ANTHROPIC_API_KEY": "a-key"}
 
     def confirmed() -> bool:
