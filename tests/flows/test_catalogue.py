@@ -25,7 +25,6 @@ NAMES_OF_THINGS = {
 BY_CONTRAST = {
     "bulk_items.outcome unchanged": "it is what a `Result` says, saved with many others",
     "bulk_items.outcome refused": "it is what a `Result` says, saved with many others",
-    "bulk_items.outcome failed": "it is what a `Result` says, saved with many others",
     "autopilots.mode auto": "a person says it, as above; what is neither off nor approve posts by itself",
     "media.kind image": "whatever is no video; `kind_of` makes it of the content type",
     "media.kind video": "`kind_of` makes it of the content type",
