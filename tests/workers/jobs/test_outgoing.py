@@ -385,7 +385,8 @@ def test_what_is_due_and_what_was_sent_are_found_by_indexes(telling: App) -> Non
     values |= {"at": NOW, "before": uuid4()}
     with telling.db.transaction(SYSTEM) as tx:
         tx.driver.execute("SET LOCAL enable_seqscan = off")
+        tx.driver.execute("SET LOCAL enable_bitmapscan = off")  # so that a plan names its index in one way
         for query in (queries.CLAIM, queries.DELIVERIES, queries.ANY_DUE.replace("%s", "%(now)s"), CLAIM_OF_NOTICES):
             plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {query}".encode(), values))
             assert "Seq Scan" not in plan, plan
-            assert "using webhook_deliveries" in plan or "notice_deliveries_next_at_idx" in plan, plan
+            assert re.search(r"Index (Only )?Scan (Backward )?using (webhook|notice)_deliveries", plan), plan
