@@ -84,7 +84,7 @@ def _gauge(
     return Metric(name, Kind.GAUGE, text, unit, tuple(values), closed, worst=worst, sampled=sampled)
 
 
-QUEUE_STATES: Final = ("waiting", "deferred", "running")
+QUEUE_STATES: Final = ("waiting", "scheduled", "running")
 WORKER_STATES: Final = ("alive", "draining", "dead")
 SOURCES: Final = ("stripe", "clerk")
 
@@ -99,7 +99,7 @@ ALL: Final[Sequence[Metric]] = (
     ),
     _gauge(
         "viral_queue_jobs",
-        "Jobs that are due (waiting), due later or held back (deferred), or run (running). It stops at 10,001 each.",
+        "Jobs that are due (waiting), due later (scheduled) or run (running), as on `/ops`. It stops at 10,001 each.",
         "jobs",
         sampled=True,
         queue=OF_CODE,

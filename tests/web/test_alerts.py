@@ -78,7 +78,7 @@ def test_a_job_that_has_been_due_for_long_fires_unless_its_queue_is_paused(
 def test_a_deferred_job_that_nobody_wakes_is_late_too(app: App, scrape: Callable[[], Samples]) -> None:
     with app.db.transaction(SYSTEM) as tx:
         tx.enqueue(NewJob(uuid4(), "t", "default", delay=timedelta(hours=1)))
-        tx.driver.execute("UPDATE job_queue SET wake_at = now() - interval '6 minutes'")
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now() - interval '6 minutes', wake_at = now()")
     assert firing(scrape()) == {"ViralQueueIsLate": [{"queue": "default"}]}
 
 
