@@ -52,6 +52,7 @@ COMMANDS = {
     "ops": ("cli.commands.ops:app", "Say who may see the operator's page."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),
     "dev": ("cli.commands.dev:app", "Show the whole loop; play and judge the outside."),
+    "completion": ("cli.commands.completion:completion", "Have bash, zsh or fish complete what you type."),
     "import-trends": ("cli.commands.trends:import_trends", "Import sounds and competitors' videos as trends."),
     "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),
     "export-dexie": ("cli.commands.dexie:export_dexie", "Write a tenant's data as the old app kept it."),

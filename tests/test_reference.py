@@ -3,15 +3,17 @@
 import pytest
 from sqlalchemy import Column
 
+from cli.completion.lookup import TREE
 from db.schema.tables import metadata
 from domain.ops.metrics import ALL
-from tests.reference import settings
+from tests.reference import completions, settings
 from tests.reference.commands import commands
 from tests.reference.markdown import table
 from tests.reference.pages import FOLDER, pages
 from workers.settings import Settings
 
 STALE = "docs/reference/{} is stale: run `make reference`"
+STALE_TREE = "cli/completion/commands.json is stale: run `make reference`"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,7 @@ def test_no_page_is_stale(made: dict[str, str]) -> None:
     assert sorted(path.name for path in FOLDER.iterdir()) == sorted(made)
     for name, text in made.items():
         assert (FOLDER / name).read_text("utf-8") == text, STALE.format(name)
+    assert TREE.read_text("utf-8") == completions.text(), STALE_TREE
 
 
 def test_each_command_setting_table_column_and_metric_has_its_place(made: dict[str, str]) -> None:

@@ -2,19 +2,16 @@
 
 from datetime import datetime, timedelta
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
 from cli.acting import Reason, Yes, act, act_on_many
-from cli.arguments import moment, one_of
+from cli.arguments import moment
+from cli.commands.filters import OF_EVENTS, After, Filters, events_of, filtered
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
-from domain.events.outcomes import Flag, Status
-from domain.ops.event_filters import FAILED, KINDS, SOURCES, event_filter
 from domain.ops.masking import written
-from domain.text.filters import SenselessFilter
 from domain.text.readable import lines, readable
 from workers.ops import events
 from workers.ops import lineage as lineages
@@ -31,24 +28,11 @@ RELATED = ("happened_at", "type", "status", "external_id", "object_id")
 
 
 @app.command("list")
+@filtered(OF_EVENTS)
 def list_events(
-    source: Annotated[str | None, typer.Option(help="stripe or clerk.")] = None,
-    event_type: Annotated[str | None, typer.Option("--type", help="invoice.paid, user.created, …")] = None,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            help="received, applied, stale, duplicate, ignored or parked; or one of these: parked:thin; "
-            "or failed: its job has."
-        ),
-    ] = None,
+    filters: Filters,
     flagged: Annotated[bool, typer.Option("--flagged", help="Only those that a person should look at.")] = False,
-    flag: Annotated[str | None, typer.Option(help="Only those with this flag: refund, dispute, …")] = None,
-    subject: Annotated[str | None, typer.Option(help="Of this customer, user or organization.")] = None,
-    tenant: Annotated[UUID | None, typer.Option(help="Of this tenant's customers and people.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Received from then on, or in the last 2h.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Received before then, or so long ago.")] = None,
-    text: Annotated[str | None, typer.Option(help="With this in the sender's id or the subject.")] = None,
-    after: Annotated[str | None, typer.Option(metavar="PLACE", help="Go on from where a list ended.")] = None,
+    after: After = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -59,26 +43,12 @@ def list_events(
     \b
     viral events list --status parked
     """
-    one_of(SOURCES, source, "--source", "source")
-    alike = [each for each in Status if each.kind == (status or "").partition(":")[0]]
-    words = (*alike, alike[0].kind) if len(alike) > 1 else (*KINDS, FAILED)
-    one_of(words, status, "--status", "status")
-    one_of(Flag, flag, "--flag", "flag")
-    filled = {"source": source, "type": event_type, "status": status, "flag": flag or ("any" if flagged else None)}
-    filled |= {
-        "subject": subject,
-        "tenant": str(tenant) if tenant else None,
-        "since": since,
-        "until": until,
-        "text": text,
-    }
-    try:
-        wanted = event_filter({name: value for name, value in (filled | {"after": after}).items() if value is not None})
-    except SenselessFilter as error:
-        raise typer.BadParameter(str(error)) from None
+    if flagged:
+        filters = {"flag": "any", **filters}
+    wanted = events_of(filters if after is None else {**filters, "after": after})
     with session() as current:
         found = event_list(current, wanted, limit=limit)
-    detailed = wanted.flag is not None or (status is not None and status.startswith(("ignored", "parked")))
+    detailed = wanted.flag is not None or (wanted.status or "").startswith(("ignored", "parked"))
     rows = [row | {"became": " ".join(row["became"])} for row in found.rows]
     show(rows, DETAILED_COLUMNS if detailed else COLUMNS, as_json=as_json, nothing="No events.")
     if not as_json:
@@ -106,7 +76,9 @@ def show_outcomes(
 
 
 @app.command("replay")
+@filtered({name: option for name, option in OF_EVENTS.items() if name != "text"})
 def replay(
+    filters: Filters,
     event_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Our ids, or the senders' (evt_…, msg_…).")
     ] = None,
@@ -116,14 +88,6 @@ def replay(
     ignored: Annotated[
         str | None, typer.Option(metavar="TYPE", help="All that were ignored because of this type.")
     ] = None,
-    source: Annotated[str | None, typer.Option(help="By a filter: of stripe or clerk.")] = None,
-    event_type: Annotated[str | None, typer.Option("--type", help="By a filter: invoice.paid, user.created, …")] = None,
-    status: Annotated[str | None, typer.Option(help="By a filter: applied, parked, parked:thin, failed, …")] = None,
-    flag: Annotated[str | None, typer.Option(help="By a filter: with this flag.")] = None,
-    subject: Annotated[str | None, typer.Option(help="By a filter: of this customer, user or organization.")] = None,
-    tenant: Annotated[UUID | None, typer.Option(help="By a filter: of this tenant's customers and people.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="By a filter: received from then on.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="By a filter: received before then.")] = None,
     reason: Reason = None,
     yes: Yes = False,
     limit: Limit = 1000,
@@ -140,18 +104,12 @@ def replay(
     viral events replay --ignored customer.tax_id.created
     viral events replay --status failed --source stripe --since 6h --reason "the deploy is undone"
     """
-    filters = {"source": source, "type": event_type, "status": status, "flag": flag, "subject": subject}
-    filters |= {"tenant": None if tenant is None else str(tenant), "since": since, "until": until}
-    chosen = {name: value for name, value in filters.items() if value is not None}
-    if sum((bool(event_ids), parked is not None, ignored is not None, bool(chosen))) != 1:
+    if sum((bool(event_ids), parked is not None, ignored is not None, bool(filters))) != 1:
         raise typer.BadParameter(
             "name events by their ids, or --parked REASON, or --ignored TYPE, or filters: one of them"
         )
-    if chosen:
-        try:
-            wanted = event_filter(chosen)
-        except SenselessFilter as error:
-            raise typer.BadParameter(str(error)) from None
+    if filters:
+        wanted = events_of(filters)
         with session() as current:
             act_on_many(current, "event.replay", events=wanted, reason=reason, yes=yes)
         return

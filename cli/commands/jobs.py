@@ -13,12 +13,11 @@ import typer
 
 from cli.acting import Reason, Yes, act_on_each, act_on_many
 from cli.arguments import duration, moment, one_of, pairs
+from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from db.schema.queue import JOB_STATUSES
-from domain.queue.job_filters import STATES, JobFilter, job_filter
-from domain.text.filters import SenselessFilter
 from domain.text.readable import lines, plain, readable, shortened
 from domain.text.visible import visible_json
 from workers.app import App
@@ -45,12 +44,21 @@ JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
 Unmasked = Annotated[
     bool, typer.Option("--unmasked", help="Payload and results as they stand: names, texts and secrets, too.")
 ]
+Status = Annotated[
+    str | None,
+    typer.Option(
+        "--status", metavar="STATUS", help=f"One of {', '.join(JOB_STATUSES)}.", autocompletion=lambda: JOB_STATUSES
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")]
 
 
 @app.command()
 def enqueue(
-    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="A job type; a wrong one lists them all.")],
+    job_type: Annotated[
+        str,
+        typer.Argument(metavar="TYPE", help="A job type; a wrong one lists them all.", autocompletion=job_types),
+    ],
     arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The job's arguments.")] = None,
     payload: Annotated[str | None, typer.Option(help="The arguments as a JSON object.")] = None,
     tenant: Annotated[UUID | None, typer.Option(help="The tenant it works for.")] = None,
@@ -104,19 +112,13 @@ def _print_enqueued(current: App, job_id: UUID, *, wait: bool, as_json: bool) ->
 
 
 @app.command("list")
+@filtered(OF_JOBS)
 def list_jobs(
-    status: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
-    job_type: Annotated[str | None, typer.Option("--type", help="Of this job type.")] = None,
-    queue: Annotated[str | None, typer.Option(help="On this queue.")] = None,
-    tenant: Annotated[UUID | None, typer.Option(help="Of this tenant.")] = None,
-    cause: Annotated[str | None, typer.Option(help="Enqueued by this: event:ID, job:ID, person:WHO, ….")] = None,
-    text: Annotated[str | None, typer.Option(help="With this text in its error, a key or its cause; or an id.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="From then on, or of the last 2h, 1d.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then, or so long ago.")] = None,
+    filters: Filters,
     archive: Annotated[
         bool, typer.Option("--archive", help="Those that ended a while ago, and were archived.")
     ] = False,
-    after: Annotated[str | None, typer.Option(metavar="PLACE", help="Go on from where a list ended.")] = None,
+    after: After = None,
     limit: Limit = 50,
     unmasked: Unmasked = False,
     as_json: AsJson = False,
@@ -130,24 +132,12 @@ def list_jobs(
     \b
     viral jobs list --status failed --queue llm -n 20
     """
-    one_of(STATES, status, "--status", "status")
-    filters: dict[str, str | None] = {"status": status, "type": job_type, "queue": queue, "cause": cause}
-    filters |= {
-        "tenant": str(tenant) if tenant else None,
-        "text": text,
-        "since": since,
-        "until": until,
-        "archive": "yes" if archive else None,
-        "after": after,
-    }
-    try:
-        wanted = job_filter({name: value for name, value in filters.items() if value is not None})
-    except SenselessFilter as error:
-        raise typer.BadParameter(str(error)) from None
+    places = {"archive": "yes" if archive else None, "after": after}
+    wanted = jobs_of({**filters, **{name: value for name, value in places.items() if value is not None}})
     with session() as current:
         found = job_list(current, wanted, limit=limit, whole=as_json, unmasked=unmasked)
     if not found.rows and found.further is None:  # another program may have named the queue
-        one_of(QUEUES, queue, "--queue", "queue")
+        one_of(QUEUES, wanted.queue, "--queue", "queue")
     show(found.rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
     if found.further is None:
         return
@@ -160,11 +150,9 @@ def list_jobs(
 
 
 @app.command()
+@filtered({"status": Status, **{name: OF_JOBS[name] for name in ("type", "queue", "tenant")}})
 def tail(
-    status: Annotated[str | None, typer.Option(help="Only those that are completed, failed, cancelled, ….")] = None,
-    job_type: Annotated[str | None, typer.Option("--type", help="Of this job type.")] = None,
-    queue: Annotated[str | None, typer.Option(help="On this queue.")] = None,
-    tenant: Annotated[UUID | None, typer.Option(help="Of this tenant.")] = None,
+    filters: Filters,
     failed: Annotated[bool, typer.Option("--failed", help="What failed, whether or not it is tried again.")] = False,
     lasting: Annotated[
         timedelta | None, typer.Option("--for", parser=duration, metavar="DURATION", help="End after 30s, 10m.")
@@ -181,9 +169,10 @@ def tail(
     \b
     viral jobs tail
     """
-    one_of(JOB_STATUSES, status, "--status", "status")
-    one_of(QUEUES, queue, "--queue", "queue")
-    wanted = TailFilter(status, job_type, queue, tenant, failed)
+    one_of(JOB_STATUSES, filters.get("status"), "--status", "status")
+    one_of(QUEUES, filters.get("queue"), "--queue", "queue")
+    asked = jobs_of(filters)
+    wanted = TailFilter(asked.state, asked.job_type, asked.queue, asked.tenant_id, failed)
     with session() as current, suppress(KeyboardInterrupt):
         follow(
             Tail(current),
@@ -277,27 +266,11 @@ def prune(
         _print_enqueued(current, job_id, wait=wait, as_json=as_json)
 
 
-OfQueue = Annotated[str | None, typer.Option("--queue", help="On this queue.")]
-OfTenant = Annotated[UUID | None, typer.Option("--tenant", help="Of this tenant.")]
-OfCause = Annotated[str | None, typer.Option("--cause", help="Enqueued by this: event:ID, job:ID, person:WHO, ….")]
-Status = Annotated[str | None, typer.Option("--status", help="Not by their ids, but all that are in this state.")]
-Type = Annotated[str | None, typer.Option("--type", help="Of this job type.")]
-Text = Annotated[str | None, typer.Option("--text", help="With this text in its error, a key or its cause.")]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on, or of the last 2h, 1d.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before then, or so long ago.")]
-
-
 @app.command()
+@filtered(OF_JOBS)
 def retry(
+    filters: Filters,
     job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Failed or cancelled jobs.")] = None,
-    status: Status = None,
-    job_type: Type = None,
-    queue: OfQueue = None,
-    tenant: OfTenant = None,
-    cause: OfCause = None,
-    text: Text = None,
-    since: Since = None,
-    until: Until = None,
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
@@ -310,21 +283,14 @@ def retry(
     viral jobs retry 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs retry --status failed --type posting.publish --since 2h --reason "TikTok is back"
     """
-    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
-    _act("job.retry", {}, job_ids, wanted, reason, yes)
+    _act("job.retry", {}, job_ids, filters, reason, yes)
 
 
 @app.command()
+@filtered(OF_JOBS)
 def cancel(
+    filters: Filters,
     job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending or running jobs.")] = None,
-    status: Status = None,
-    job_type: Type = None,
-    queue: OfQueue = None,
-    tenant: OfTenant = None,
-    cause: OfCause = None,
-    text: Text = None,
-    since: Since = None,
-    until: Until = None,
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
@@ -334,21 +300,14 @@ def cancel(
     viral jobs cancel 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs cancel --status waiting --queue llm --reason "a flood by mistake"
     """
-    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
-    _act("job.cancel", {}, job_ids, wanted, reason, yes)
+    _act("job.cancel", {}, job_ids, filters, reason, yes)
 
 
 @app.command("run-now")
+@filtered(OF_JOBS)
 def run_now(
+    filters: Filters,
     job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending jobs.")] = None,
-    status: Status = None,
-    job_type: Type = None,
-    queue: OfQueue = None,
-    tenant: OfTenant = None,
-    cause: OfCause = None,
-    text: Text = None,
-    since: Since = None,
-    until: Until = None,
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
@@ -358,22 +317,15 @@ def run_now(
     viral jobs run-now 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs run-now --status backoff --type billing.apply_stripe_event --reason "Stripe is back"
     """
-    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
-    _act("job.run_now", {}, job_ids, wanted, reason, yes)
+    _act("job.run_now", {}, job_ids, filters, reason, yes)
 
 
 @app.command()
+@filtered(OF_JOBS)
 def prioritize(
     priority: Annotated[int, typer.Argument(metavar="N", min=0, max=100, help="Lower runs first; 5 is usual.")],
+    filters: Filters,
     job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending jobs.")] = None,
-    status: Status = None,
-    job_type: Type = None,
-    queue: OfQueue = None,
-    tenant: OfTenant = None,
-    cause: OfCause = None,
-    text: Text = None,
-    since: Since = None,
-    until: Until = None,
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
@@ -383,55 +335,32 @@ def prioritize(
     viral jobs prioritize 1 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs prioritize 50 --status waiting --queue media --reason "the urgent ones first"
     """
-    wanted = _filter(job_ids, status, job_type, queue, tenant, cause, text, since, until)
-    _act("job.prioritize", {"priority": priority}, job_ids, wanted, reason, yes)
+    _act("job.prioritize", {"priority": priority}, job_ids, filters, reason, yes)
 
 
 def _act(
     name: str,
     arguments: Mapping[str, Any],
     job_ids: list[UUID] | None,
-    wanted: JobFilter | None,
+    filters: Filters,
     reason: str | None,
     yes: bool,
 ) -> None:
+    """Act on the jobs that are named, or on those that a filter finds.
+
+    Raises:
+        typer.BadParameter: both are given, or neither, or one of the filters cannot be.
+    """
+    if not job_ids and not filters:
+        raise typer.BadParameter("Missing argument 'ID': name jobs, or say --status and other filters")
+    if job_ids and filters:
+        raise typer.BadParameter("name jobs, or say a filter: one of them", param_hint="ID")
+    wanted = None if job_ids else jobs_of(filters)
     with session() as current:
         if job_ids:
             act_on_each(current, name, job_ids, arguments, reason=reason)
         else:
             act_on_many(current, name, arguments, jobs=wanted, reason=reason, yes=yes)
-
-
-def _filter(
-    job_ids: list[UUID] | None,
-    status: str | None,
-    job_type: str | None,
-    queue: str | None,
-    tenant: UUID | None,
-    cause: str | None,
-    text: str | None,
-    since: str | None,
-    until: str | None,
-) -> JobFilter | None:
-    """Return the filter that is asked for; None: jobs are named.
-
-    Raises:
-        typer.BadParameter: both are, or neither, or one of the filters cannot be.
-    """
-    filters: dict[str, str | None] = {"status": status, "type": job_type, "queue": queue, "cause": cause}
-    filters |= {"text": text, "since": since, "until": until, "tenant": None if tenant is None else str(tenant)}
-    chosen = {name: value for name, value in filters.items() if value is not None}
-    if not job_ids and not chosen:
-        raise typer.BadParameter("Missing argument 'ID': name jobs, or say --status and other filters")
-    if job_ids and chosen:
-        raise typer.BadParameter("name jobs, or say a filter: one of them", param_hint="ID")
-    if job_ids:
-        return None
-    one_of(STATES, status, "--status", "status")
-    try:
-        return job_filter(chosen)
-    except SenselessFilter as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def without_ordinary(row: Mapping[str, Any]) -> dict[str, Any]:

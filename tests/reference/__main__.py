@@ -1,4 +1,4 @@
-"""Write docs/reference/ anew, from the code.
+"""Write docs/reference/ and cli/completion/commands.json anew, from the code.
 
     python -m tests.reference
 
@@ -7,6 +7,8 @@ A test fails while a page is stale.
 
 import sys
 
+from cli.completion.lookup import TREE
+from tests.reference import completions
 from tests.reference.pages import FOLDER, pages
 
 if __name__ == "__main__":
@@ -14,3 +16,5 @@ if __name__ == "__main__":
     for name, text in pages().items():
         (FOLDER / name).write_text(text, "utf-8")
         sys.stdout.write(f"docs/reference/{name}\n")
+    TREE.write_text(completions.text(), "utf-8")
+    sys.stdout.write("cli/completion/commands.json\n")

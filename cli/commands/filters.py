@@ -1,0 +1,155 @@
+"""The filters of lists, and of acts on many, as options of the shell: each is declared once, here."""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cli.arguments import one_of
+from domain.events.outcomes import Status
+from domain.ops.event_filters import FAILED, FLAGS, KINDS, SOURCES, STATUSES, EventFilter, event_filter
+from domain.queue.job_filters import STATES, JobFilter, job_filter
+from domain.text.filters import SenselessFilter
+from workers import jobs
+from workers.engine.discovery import discover
+from workers.engine.queues import QUEUES
+
+
+def job_types() -> list[str]:
+    """Return the names of all job types."""
+    return sorted(discover([jobs]))
+
+
+Tenant = Annotated[UUID | None, typer.Option("--tenant", metavar="ID", help="Of this tenant.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="From then on, or of the last 2h, 1d.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before then, or so long ago.")]
+After = Annotated[str | None, typer.Option("--after", metavar="PLACE", help="Go on from where a list ended.")]
+
+JobState = Annotated[
+    str | None,
+    typer.Option("--status", metavar="STATUS", help=f"One of {', '.join(STATES)}.", autocompletion=lambda: STATES),
+]
+JobType = Annotated[
+    str | None,
+    typer.Option("--type", metavar="TYPE", help="Of this job type.", autocompletion=job_types),
+]
+Queue = Annotated[
+    str | None, typer.Option("--queue", metavar="QUEUE", help="On this queue.", autocompletion=lambda: [*QUEUES])
+]
+CausedBy = Annotated[
+    str | None,
+    typer.Option("--cause", metavar="CAUSE", help="Enqueued by this: event:ID, job:ID, person:WHO, …."),
+]
+JobText = Annotated[
+    str | None,
+    typer.Option("--text", metavar="TEXT", help="With this text in its error, a key or its cause; or an id."),
+]
+
+OF_JOBS: Mapping[str, Any] = {
+    "status": JobState,
+    "type": JobType,
+    "queue": Queue,
+    "tenant": Tenant,
+    "cause": CausedBy,
+    "text": JobText,
+    "since": Since,
+    "until": Until,
+}
+
+Source = Annotated[
+    str | None,
+    typer.Option("--source", metavar="SOURCE", help="Of stripe or clerk.", autocompletion=lambda: SOURCES),
+]
+EventType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="invoice.paid, user.created, …")]
+EventStatus = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="received, applied, stale, duplicate, ignored or parked; or one of these: parked:thin; or failed: its job "
+        "has.",
+        autocompletion=lambda: STATUSES,
+    ),
+]
+EventFlag = Annotated[
+    str | None,
+    typer.Option("--flag", metavar="FLAG", help="With this flag: refund, dispute, …", autocompletion=lambda: FLAGS),
+]
+Subject = Annotated[
+    str | None,
+    typer.Option("--subject", metavar="ID", help="Of this customer, user or organization."),
+]
+EventText = Annotated[
+    str | None, typer.Option("--text", metavar="TEXT", help="With this in the sender's id or the subject.")
+]
+
+OF_EVENTS: Mapping[str, Any] = {
+    "source": Source,
+    "type": EventType,
+    "status": EventStatus,
+    "flag": EventFlag,
+    "subject": Subject,
+    "tenant": Tenant,
+    "since": Since,
+    "until": Until,
+    "text": EventText,
+}
+
+Filters = Mapping[str, str]
+"""The filters that are given, as a URL has them."""
+
+
+def filtered(options: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these options; those that are given are its argument `filters`."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            asked = {name: values.pop(f"filter_{name}") for name in options}
+            command(**values, filters={name: str(value) for name, value in asked.items() if value is not None})
+
+        added = [
+            Parameter(f"filter_{name}", Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+        parameters: list[Parameter] = []
+        for name, each in signature(command).parameters.items():
+            parameters += added if name == "filters" else [each.replace(kind=Parameter.KEYWORD_ONLY)]
+        run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return with_options
+
+
+def jobs_of(filters: Filters) -> JobFilter:
+    """Return the filter of jobs that is asked for.
+
+    Raises:
+        typer.BadParameter: it cannot be.
+    """
+    one_of(STATES, filters.get("status"), "--status", "status")
+    try:
+        return job_filter(filters)
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def events_of(filters: Filters) -> EventFilter:
+    """Return the filter of events that is asked for.
+
+    Raises:
+        typer.BadParameter: it cannot be.
+    """
+    one_of(SOURCES, filters.get("source"), "--source", "source")
+    status = filters.get("status")
+    alike = [each for each in Status if each.kind == (status or "").partition(":")[0]]
+    one_of((*alike, alike[0].kind) if len(alike) > 1 else (*KINDS, FAILED), status, "--status", "status")
+    one_of(FLAGS, filters.get("flag"), "--flag", "flag")
+    try:
+        return event_filter(filters)
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
