@@ -20,6 +20,9 @@ LONGEST: Final = 600.0
 TRY_AGAIN: Final = 30_000
 """Milliseconds after which a page that found no place connects again; it looks again then too."""
 
+UNBUFFERED: Final = {"X-Accel-Buffering": "no", "Cache-Control": "no-store, no-transform"}
+"""nginx and what is built on it pass each event on at once, and nobody compresses a stream, which would hold it up."""
+
 FULL: Final = f"retry: {TRY_AGAIN}\nevent: full\ndata: \n\n".encode()
 
 
@@ -45,7 +48,7 @@ class Live:
     async def answer(self, request: Request) -> Response:
         """Answer with a stream. A page that had one before is asked to look at once: it has missed some."""
         missed = "last-event-id" in request.headers
-        return StreamingResponse(self.stream(missed), media_type="text/event-stream")
+        return StreamingResponse(self.stream(missed), media_type="text/event-stream", headers=UNBUFFERED)
 
     async def stream(self, missed: bool = False) -> AsyncIterator[bytes]:
         if self._ended:
