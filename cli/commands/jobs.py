@@ -290,11 +290,13 @@ def retry(
 @filtered(OF_JOBS)
 def cancel(
     filters: Filters,
-    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending or running jobs.")] = None,
+    job_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Pending, running or failed jobs.")] = None,
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
-    """Take pending jobs off their queue, ask running ones to stop.
+    """Cancel pending, running and failed jobs.
+
+    Pending ones leave their queue, running ones are asked to stop, failed ones are given up: nobody waits for them.
 
     \b
     viral jobs cancel 01a20417-5ccc-7850-9558-0a37b805228c

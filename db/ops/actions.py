@@ -130,7 +130,7 @@ class Actions:
     def history(
         self,
         *,
-        target: str | None = None,
+        targets: Sequence[str] | None = None,
         who: str | None = None,
         action: str | None = None,
         outcome: str | None = None,
@@ -138,9 +138,11 @@ class Actions:
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """Return rows of the audit, newest first: those that began `before` then, if that is said."""
+        target = None if targets is None else [*targets]
         values = {"target": target, "who": who, "action": action, "outcome": outcome, "before": before}
         asked = {name: value for name, value in values.items() if value is not None}
-        rules = [f"{name} = %({name})s" if name != "before" else "at < %(before)s" for name in asked]
+        special = {"before": "at < %(before)s", "target": "target = ANY(%(target)s)"}
+        rules = [special.get(name, f"{name} = %({name})s") for name in asked]
         query = (
             f"SELECT * FROM operator_actions WHERE {' AND '.join(rules) or 'true'} ORDER BY at DESC, id LIMIT %(limit)s"
         )

@@ -76,11 +76,11 @@ FROM (
 """
 
 ACCOUNTS = """
-SELECT id, platform, status, reason, access_expires_at, connected_at FROM social_accounts
+SELECT id, platform, username, status, reason, access_expires_at, connected_at FROM social_accounts
 WHERE tenant_id = %(tenant_id)s ORDER BY platform, connected_at LIMIT 100
 """
 JOBS = """
-SELECT id, job_type, status, attempts, error_message, created_at, scheduled_for, completed_at FROM job_queue
+SELECT id, job_type, queue, status, attempts, error_message, created_at, scheduled_for, completed_at FROM job_queue
 WHERE tenant_id = %(tenant_id)s ORDER BY created_at DESC LIMIT %(limit)s
 """
 POSTS = """

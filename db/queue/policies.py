@@ -108,8 +108,9 @@ class Queues:
         self._driver.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"policy/{queue}",))
 
     def policies(self) -> list[dict[str, Any]]:
-        """All pauses and limits in force."""
-        return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")
+        """All pauses and limits in force, with the tenant's name."""
+        query = "SELECT p.*, t.name FROM queue_policies p LEFT JOIN tenants t ON t.id = p.tenant_id"
+        return rows_of(self._driver, f"{query} ORDER BY p.queue, p.tenant_id NULLS FIRST")
 
     def _record(
         self, kind: str, queue: str, tenant_id: UUID | None, before: Mapping[str, Any], after: Mapping[str, Any]

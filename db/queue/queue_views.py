@@ -5,7 +5,7 @@ costs the same with a hundred thousand pending and a million finished jobs as wi
 said (`cut`), never left out in silence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -66,7 +66,8 @@ WHERE scheduled_for <= now()
 
 # What is to be woken first is what matters first.
 FIRST_DEFERRED = f"""
-SELECT id, queue, scheduled_for, attempts, wake_at FROM job_queue WHERE status = 'pending' AND wake_at IS NOT NULL
+SELECT id, queue, tenant_id, scheduled_for, attempts, wake_at FROM job_queue
+WHERE status = 'pending' AND wake_at IS NOT NULL
 ORDER BY wake_at LIMIT {MOST_DEFERRED + 1}
 """
 
@@ -76,6 +77,22 @@ SELECT queue, count(*) FILTER (WHERE scheduled_for <= now()) AS waiting,
        count(*) FILTER (WHERE scheduled_for > now()) AS scheduled,
        min(scheduled_for) FILTER (WHERE scheduled_for <= now()) AS oldest, sum(count(*)) OVER () AS read
 FROM ({FIRST_DEFERRED}) AS deferred GROUP BY queue
+"""
+
+PAUSED = """
+SELECT queue, array_agg(tenant_id) FROM queue_policies WHERE tenant_id IS NOT NULL AND paused_at IS NOT NULL
+GROUP BY queue
+"""
+
+# Asked only of a queue in which a tenant is paused.
+DUE_BY_PAUSED = f"""
+SELECT CASE WHEN tenant_id = ANY(%(paused)s) THEN tenant_id END AS tenant_id, count(*) AS waiting,
+       min(scheduled_for) AS oldest
+FROM (
+    (SELECT tenant_id, scheduled_for FROM job_queue WHERE {READY_JOBS} AND queue = %(queue)s LIMIT {MOST_READY})
+    UNION ALL
+    SELECT tenant_id, scheduled_for FROM ({FIRST_DEFERRED}) AS deferred WHERE queue = %(queue)s
+) AS pending WHERE scheduled_for <= now() GROUP BY 1
 """
 
 # Whether an attempt failed is looked up for each job, so it is for fewer.
@@ -113,14 +130,16 @@ FROM (
 """
 
 NAMED = """
-SELECT j.id, j.job_type, j.tenant_id, j.priority, j.scheduled_for, j.attempts, j.max_attempts
-FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS wanted (id, place) JOIN job_queue j USING (id) ORDER BY place
+SELECT j.id, j.job_type, j.tenant_id, t.name AS tenant, j.priority, j.scheduled_for, j.attempts, j.max_attempts
+FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS wanted (id, place) JOIN job_queue j USING (id)
+LEFT JOIN tenants t ON t.id = j.tenant_id ORDER BY place
 """
 
 
 @dataclass
 class Counts:
-    """The jobs of one queue. `cut` names the numbers that are lower bounds, because more was not read."""
+    """The jobs of one queue. `oldest` is of those that no pause of their tenant holds; `held` are the due jobs of each
+    tenant that is paused. `cut` names the numbers that are lower bounds, because more was not read."""
 
     waiting: int = 0
     scheduled: int = 0
@@ -130,6 +149,7 @@ class Counts:
     oldest: datetime | None = None
     next_try: datetime | None = None
     last_failed: datetime | None = None
+    held: dict[UUID, int] = field(default_factory=dict)
     cut: tuple[str, ...] = ()
 
 
@@ -162,6 +182,10 @@ class QueueViews:
             counts.waiting += row["waiting"]
             counts.scheduled += row["scheduled"]
             counts.oldest = _earlier(counts.oldest, row["oldest"])
+        for queue, tenants in self._driver.execute(PAUSED).fetchall():
+            due = rows_of(self._driver, DUE_BY_PAUSED, {"queue": queue, "paused": tenants})
+            of(queue).oldest = next((row["oldest"] for row in due if row["tenant_id"] is None), None)
+            of(queue).held = {row["tenant_id"]: row["waiting"] for row in due if row["tenant_id"] is not None}
         backoff = rows_of(self._driver, BACKOFF)
         for row in backoff:
             of(row["queue"]).backoff, of(row["queue"]).next_try = row["backoff"], row["next_try"]

@@ -217,6 +217,12 @@ WHERE id = %s AND status IN ('pending', 'running')
 RETURNING status, tenant_id, ordering_key
 """
 
+# What failed has had its consequences; only its word changes, and with it that somebody has to look.
+GIVE_UP = """
+UPDATE job_queue SET status = 'cancelled', cancel_requested_at = coalesce(cancel_requested_at, now())
+WHERE id = %s AND status = 'failed'
+"""
+
 RETRY = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now(), wake_at = NULL, wake_count = 0, completed_at = NULL, worker_id = NULL,
@@ -386,6 +392,10 @@ class Transitions:
         if row[0] == "cancelled":
             self._wake_next({row[1:]})
         return str(row[0])
+
+    def give_up(self, job_id: UUID) -> bool:
+        """Cancel a failed job: it waits for no person any more, and can still be retried. False in any other state."""
+        return self._driver.execute(GIVE_UP, (job_id,)).rowcount == 1
 
     def retry(self, job_id: UUID) -> bool:
         """Make a failed or cancelled job due now, with one attempt more than it had. False in any other state.

@@ -11,6 +11,7 @@ from domain.learning.learner import MODELS, YARDSTICK
 from domain.learning.outcomes import LEARNED
 from domain.learning.scoring import SCORED
 from domain.ops.actions import Action, Argument, Kind, Values
+from domain.posting.posts import EDITABLE, PostStatus
 
 HIGHEST_PRIORITY: Final = 100
 MOST_RUNNING: Final = 1_000_000
@@ -82,10 +83,10 @@ ALL: Final = (
         Kind.JOB,
         "jobs cancel",
         "Cancel",
-        "Take a pending job off its queue, or ask a running one to stop.",
-        warns="What a running job has done outside stays done.",
+        "Take a pending job off its queue, ask a running one to stop, or give up one that failed.",
+        warns="What a job has done outside stays done.",
         bulk=True,
-        states=("pending", "running", "waiting", "scheduled", "backoff"),
+        states=("pending", "running", "failed", "waiting", "scheduled", "backoff"),
     ),
     Action(
         "job.run_now",
@@ -114,6 +115,7 @@ ALL: Final = (
         "Let no further job of a queue, or of one tenant in it, begin. What runs goes on.",
         warns="What waits grows late until somebody resumes it.",
         undo="queue.resume",
+        states=("goes on",),
     ),
     Action(
         "queue.resume",
@@ -122,6 +124,7 @@ ALL: Final = (
         "Resume",
         "Let the jobs of a paused queue begin again.",
         undo="queue.pause",
+        states=("paused",),
     ),
     Action(
         "queue.limit",
@@ -149,6 +152,7 @@ ALL: Final = (
                 hint="empty: as it is",
                 least=1,
                 most=MOST_RUNNING,
+                whole=True,
             ),
             Argument("none", "Lift the limits", required=False, option="--none", choices=("yes",), flag=True),
         ),
@@ -176,6 +180,7 @@ ALL: Final = (
             ),
         ),
         warns="Look at the account itself first.",
+        states=(PostStatus.UNCONFIRMED,),
     ),
     Action(
         "post.reconcile",
@@ -183,9 +188,15 @@ ALL: Final = (
         "posts reconcile",
         "Ask again",
         "Ask the platform again whether it has an unconfirmed post. Nothing is sent again.",
+        states=(PostStatus.UNCONFIRMED,),
     ),
     Action(
-        "post.approve", Kind.POST, "posts approve", "Approve", "Schedule a draft, or a post that waits for approval."
+        "post.approve",
+        Kind.POST,
+        "posts approve",
+        "Approve",
+        "Schedule a draft, or a post that waits for approval.",
+        states=(PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL),
     ),
     Action(
         "post.cancel",
@@ -193,6 +204,7 @@ ALL: Final = (
         "posts cancel",
         "Cancel",
         "Cancel a post that is not on its way yet.",
+        states=EDITABLE,
     ),
     Action(
         "post.retry",
@@ -201,6 +213,7 @@ ALL: Final = (
         "Try again",
         "Schedule a post again that certainly did not appear.",
         arguments=(AT,),
+        states=(PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED),
     ),
     Action(
         "video.resolve",
@@ -222,6 +235,7 @@ ALL: Final = (
             ),
         ),
         warns="Look into the provider's console first.",
+        states=("unconfirmed",),
     ),
     Action(
         "video.cancel",
@@ -230,6 +244,7 @@ ALL: Final = (
         "Cancel",
         "Stop a video that waits or is being made, and give back what was reserved.",
         warns="What a provider has begun may be charged.",
+        states=("pending", "rendering"),
     ),
     Action(
         "model.promote",
@@ -268,6 +283,7 @@ ALL: Final = (
         "Enable",
         "Let a provider be asked again, and forget its failures.",
         undo="provider.disable",
+        states=("disabled",),
     ),
     Action(
         "provider.disable",
@@ -276,6 +292,7 @@ ALL: Final = (
         "Disable",
         "Order nothing of a provider any more. What it is making already goes on.",
         undo="provider.enable",
+        states=("enabled",),
     ),
     Action(
         "account.disconnect",

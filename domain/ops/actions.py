@@ -5,7 +5,7 @@ A target is `<kind>:<id>`: `job:<uuid>`, `event:<uuid>`, `post:<uuid>`, `video:<
 `tenant:<uuid>`, `provider:<name>`, `queue:<name>`, or `queue:<name>/<tenant uuid>` for one tenant's part of a queue.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -89,7 +89,8 @@ class Argument:
     one; `choices` are all that there are, if they are few. `option` is the shell's (empty: a plain argument). Whole
     numbers have their bounds, `least` and `most`, so that a form can say them. A `flag` is there or not: its only
     choice is `yes`, its value True, and its option stands alone.
-    `open`: who performs the action judges the value, by rules that have words of their own."""
+    `open`: who performs the action judges the value, by rules that have words of their own. `whole`: it is of a whole
+    queue, not of one tenant's part."""
 
     name: str
     label: str
@@ -102,16 +103,17 @@ class Argument:
     most: int | None = None
     flag: bool = False
     open: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """`words` are those of the shell before the id (`jobs retry`), `verb` what a button says, `warns` what somebody
-    should know before they do it. `bulk`: it can be done to many at once; to jobs of these `states`, of which one is
-    then named. `undo` names the action that brings back just what was before; what may have run meanwhile, or would
-    get another time, has none. `undo_arguments` makes its arguments of what was before and after (None: it cannot);
-    else they are what was before, by the same names. `id_option`: the option by which the shell takes the id, if it is
-    no plain argument."""
+    should know before they do it. `states`: what it is done to is in one of them (none: in any). `bulk`: it can be
+    done to many at once; of jobs one state is then named. `undo` names the action that brings back just what was
+    before; what may have run meanwhile, or would get another time, has none. `undo_arguments` makes its arguments
+    of what was before and after (None: it cannot); else they are what was before, by the same names. `id_option`:
+    the option by which the shell takes the id, if it is no plain argument."""
 
     name: str
     kind: Kind
@@ -126,6 +128,15 @@ class Action:
     needs_reason: bool = False
     states: Sequence[str] = ()
     id_option: str = ""
+
+    def fits(self, states: Collection[str]) -> bool:
+        """Tell whether it is worth offering for what is in these states; who performs it has the last word."""
+        return not self.states or any(each in self.states for each in states)
+
+    def asks(self, target: "Target") -> list[Argument]:
+        """Return the arguments that can be given for this target."""
+        part = target.kind is Kind.QUEUE and "/" in target.id
+        return [each for each in self.arguments if not (part and each.whole)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,10 @@ def test_each_of_several_jobs_is_acted_on_and_one_in_the_wrong_state_fails_the_c
     ]
     drain_app(app)
     result = viral("jobs", "cancel", pending)
-    assert (result.code, result.lines) == (1, [f"{pending}  it is completed, and only a pending or running job can be"])
+    assert (result.code, result.lines) == (
+        1,
+        [f"{pending}  it is completed, and only a pending, running or failed job can be"],
+    )
 
 
 def test_a_job_is_not_retried_beside_a_live_one_of_its_key(viral: Shell, app: App) -> None:

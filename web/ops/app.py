@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from domain.errors import Unavailable
-from web.ops.access import OpsAccess
+from web.ops.access import OpsAccess, signed_in
 from web.ops.acting import Acting, FormThreads
 from web.ops.answers import Answers
 from web.ops.bulk_acting import BulkActing
@@ -38,7 +38,6 @@ from web.ops.pages.schedules import SCHEDULES
 from web.ops.pages.start import START
 from web.ops.pages.tenants import TENANT, TENANTS
 from web.ops.pages.workers import WORKERS
-from web.ops.signed_in import signed_in
 from workers.app import App
 from workers.ops.looking import looked
 from workers.ops.schedules import Timetable
@@ -156,8 +155,9 @@ class Answer:
         own = found is not None and found.who == who and not found.is_old
         shown = self._page.view(replace(look, done=found) if own else look)
         target = None if self._page.about is None else self._page.about(shown)
+        states = None if self._page.states is None else self._page.states(shown)
         return {
             **shown,
-            "about": None if target is None else about(look.app, target),
+            "about": None if target is None else about(look.app, target, states, self._page.parts(shown)),
             "done": found,
         }

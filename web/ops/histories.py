@@ -1,6 +1,6 @@
 """What can be done to the thing of a page, what was done to it, and what became of what was just done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -53,9 +53,9 @@ class Done:
     undo: Undo | None
 
 
-def actions_for(kind: str) -> list[Action]:
-    """Return what can be done to one thing of a kind."""
-    return [each for each in ACTIONS.values() if each.kind == kind]
+def actions_for(kind: str, states: Collection[str] | None = None) -> list[Action]:
+    """Return what can be done to one thing of a kind; in these states, if they are said."""
+    return [each for each in ACTIONS.values() if each.kind == kind and (states is None or each.fits(states))]
 
 
 def bulk_actions_for(kind: str) -> list[Action]:
@@ -63,15 +63,16 @@ def bulk_actions_for(kind: str) -> list[Action]:
     return [each for each in actions_for(kind) if each.bulk]
 
 
-def about(app: App, text: str) -> About:
-    """Tell of one target. One that the actions cannot name (a queue of another program) has neither."""
+def about(app: App, text: str, states: Collection[str] | None = None, parts: Sequence[str] = ()) -> About:
+    """Tell of one target, which is in these states, with the history of its `parts`. One that the actions cannot name
+    (a queue of another program) has neither actions nor a history."""
     try:
         found = target(text)
     except Rejected:
         return About(text, (), ())
     with app.db.transaction(SYSTEM) as tx:
-        rows = history(tx, target=found, limit=SHOWN)
-    return About(text, actions_for(found.kind), rows)
+        rows = history(tx, target=found, others=parts, limit=SHOWN)
+    return About(text, actions_for(found.kind, states), rows)
 
 
 def outcome(app: App, text: str) -> Done | None:

@@ -1,6 +1,6 @@
 """A page of `/ops`: a path, a template, and a view, which asks `workers/ops` and returns what the template shows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +51,8 @@ class Titled:
 @dataclass(frozen=True)
 class Page(Titled):
     """`view` works in a thread and may take its time; it returns the template's variables. `about` tells of them what
-    the page is about, as a target (`job:<uuid>`): then it has the buttons that act on it, and its history.
+    the page is about, as a target (`job:<uuid>`): then it has the buttons that act on it, and its history. `states` are
+    the words that say which of the actions fit, `parts` further targets whose history is shown too.
 
     Raises, from `view`:
         NothingThere, WrongFilter: as they say.
@@ -61,6 +62,8 @@ class Page(Titled):
     view: Callable[[Look], Mapping[str, Any]]
     in_menu: bool = True
     about: Callable[[Mapping[str, Any]], str] | None = None
+    states: Callable[[Mapping[str, Any]], Collection[str]] | None = None
+    parts: Callable[[Mapping[str, Any]], Sequence[str]] = lambda shown: ()
 
 
 def templates() -> Environment:

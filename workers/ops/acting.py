@@ -76,9 +76,11 @@ def cancel_job(tx: Tx, job_types: JobTypes, target: Target, arguments: Arguments
     def change(row: Row) -> Change:
         if row["status"] == "running" and row["cancel_requested_at"] is not None:
             return UNCHANGED, "it has been asked to stop already"
+        if row["status"] == "failed" and tx.transitions.give_up(target.uuid):
+            return DONE, "given up: it waits for nobody any more; it can be retried for two days"
         result = cancel(tx, job_types, target.uuid)
         if result is None:
-            return REFUSED, f"it is {_state(row)}, and only a pending or running job can be"
+            return REFUSED, f"it is {_state(row)}, and only a pending, running or failed job can be"
         return DONE, CANCELLED[result]
 
     return _of_job(tx, target, change)

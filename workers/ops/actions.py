@@ -4,7 +4,7 @@ The audit's row is committed before the action begins. An action that is cut sho
 it what became of the action, and it says so (docs/decisions/0057).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -111,15 +111,17 @@ def history(
     tx: Tx,
     *,
     target: Target | None = None,
+    others: Sequence[str] = (),
     who: str | None = None,
     action: str | None = None,
     outcome: str | None = None,
     before: datetime | None = None,
     limit: int = 50,
 ) -> list[Row]:
-    """Return rows of the audit, newest first; of those that began at `before` or later none."""
-    named = None if target is None else str(target)
-    return tx.actions.history(target=named, who=who, action=action, outcome=outcome, before=before, limit=limit)
+    """Return rows of the audit, newest first; of those that began at `before` or later none. `others` are further
+    targets, beside the one."""
+    named = None if target is None else [str(target), *others]
+    return tx.actions.history(targets=named, who=who, action=action, outcome=outcome, before=before, limit=limit)
 
 
 def audit(

@@ -18,6 +18,7 @@ from domain.concepts.wording import counted
 from domain.ops.event_filters import FLAGS
 from domain.ops.metrics import percentile
 from domain.text.readable import quoted, readable, span
+from domain.text.shell import command
 from workers.app import App
 from workers.ops import queues
 from workers.ops.changes import Change, rail
@@ -196,7 +197,7 @@ LOOKS: Final[Sequence[Callable[[Tx], Iterator[Harm]]]] = (
 def _of_the_system(waits: Sequence[QueueOverview]) -> Iterator[Harm]:
     for each in waits:
         name, age = readable(each.queue), each.oldest_age
-        page, shell = f"queues/{quoted(each.queue)}", "viral queues list"
+        page, shell = f"queues/{quoted(each.queue)}", command(["viral", "queues", "show", each.queue])
         if each.paused_at is not None and each.waiting:
             cause = f"queue_paused:{each.queue}"
             says = f"The queue {name} is paused, and {_counted(each.waiting, 'job')} {_is(each.waiting)} due in it."
@@ -213,6 +214,12 @@ def _of_the_system(waits: Sequence[QueueOverview]) -> Iterator[Harm]:
             cause = f"queue_late:{each.queue}"
             says = f"The queue {name} is late: a job has been due for {span(age)}, and may be for {span(each.target)}."
             yield Harm(Group.SYSTEM, says, page, shell, each.waiting, each.oldest_due, cause=cause)
+        for tenant in each.tenants if each.paused_at is None else ():
+            if tenant.held:
+                says = f"{readable(tenant.name)} is paused in the queue {name}: {_counted(tenant.held, 'job')} held."
+                yield Harm(
+                    Group.SYSTEM, says, page, shell, tenant.held, tenant.paused_at, cause=f"queue_paused:{each.queue}"
+                )
 
 
 def _paying(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -18,19 +18,21 @@ from workers.ops.processes import serving
 
 @dataclass(frozen=True)
 class TenantPolicy:
-    """A pause or a limit of one tenant's jobs in a queue."""
+    """A pause or a limit of one tenant's jobs in a queue. `held` is how many due ones a pause holds."""
 
     tenant_id: UUID
     paused_at: datetime | None
     max_running: int | None
+    name: str | None = None
+    held: int = 0
 
 
 @dataclass(frozen=True)
 class QueueOverview:
     """One queue. Waiting jobs are due, scheduled ones are not; those in `backoff` are scheduled ones whose last attempt
     failed or was lost, and `next_try` is when the first of them is due. `oldest_age` is how long the oldest has been
-    due, `target` how long one may be until the queue is `late` (a paused one too: its customers wait), and `workers`
-    how many live processes work on the queue.
+    due that no pause of its tenant holds, `target` how long one may be until the queue is `late` (a paused one too: its
+    customers wait), and `workers` how many live processes work on the queue.
 
     No number is above `MOST_COUNTED`; `at_least` names those of which there may be more.
     """
@@ -104,7 +106,10 @@ def overview(tx: Tx) -> list[QueueOverview]:
             max_running=policy.get("max_running"),
             max_running_per_tenant=policy.get("max_running_per_tenant"),
             tenants=[
-                TenantPolicy(row["tenant_id"], row["paused_at"], row["max_running"])
+                TenantPolicy(
+                    *(row["tenant_id"], row["paused_at"], row["max_running"], row["name"]),
+                    held=count.held.get(row["tenant_id"], 0),
+                )
                 for row in policies
                 if row["tenant_id"] is not None and row["queue"] == queue
             ],
@@ -235,7 +240,10 @@ def decided(app: App, queue: str, tenant_id: UUID | None = None) -> dict[str, An
     """
     with app.db.transaction(SYSTEM) as tx:
         found = _decided(tx, queue, tenant_id)
-    return {name: found.get(name) for name in ("paused_at", "max_running", "max_running_per_tenant")}
+        name = None if tenant_id is None else tx.tenants.get(tenant_id)["name"]
+    limits = {} if tenant_id is not None else {"max_running_per_tenant": found.get("max_running_per_tenant")}
+    of = {} if tenant_id is None else {"tenant": name}
+    return of | {name: found.get(name) for name in ("paused_at", "max_running")} | limits
 
 
 def _decided(tx: Tx, queue: str, tenant_id: UUID | None) -> dict[str, Any]:

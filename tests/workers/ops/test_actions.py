@@ -52,7 +52,6 @@ def test_each_action_has_a_performer_and_a_line_of_the_shell() -> None:
     assert ACTIONS.keys() == PERFORMERS.keys()
     for action in ACTIONS.values():
         assert action.undo is None or action.undo in ACTIONS
-        assert action.bulk or not action.states
     tenant = "0190a5b2-5ccc-7850-9558-0a37b805228c"
     line = shell_line(ACTIONS["queue.limit"], target(f"queue:llm/{tenant}"), {"running": 4, "none": True}, "it's slow")
     assert line == f"viral queues limit llm --running 4 --none --tenant {tenant} --reason 'it'\"'\"'s slow'"

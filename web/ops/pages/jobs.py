@@ -71,4 +71,12 @@ def view_one(look: Look) -> Mapping[str, Any]:
 
 
 JOBS = Page("/jobs", "Jobs", "jobs.html", view)
-JOB = Page("/jobs/{id}", "Job", "job.html", view_one, in_menu=False, about=lambda shown: f"job:{shown['job']['id']}")
+JOB = Page(
+    "/jobs/{id}",
+    "Job",
+    "job.html",
+    view_one,
+    in_menu=False,
+    about=lambda shown: f"job:{shown['job']['id']}",
+    states=lambda shown: () if shown["report"].archived else (shown["job"]["status"],),
+)

@@ -81,6 +81,7 @@ POST = Page(
     view_post,
     in_menu=False,
     about=lambda shown: f"post:{shown['found'].post['id']}",
+    states=lambda shown: (shown["found"].post["status"],),
 )
 VIDEO = Page(
     "/videos/{id}",
@@ -89,4 +90,5 @@ VIDEO = Page(
     view_video,
     in_menu=False,
     about=lambda shown: f"video:{shown['video']['id']}",
+    states=lambda shown: {shown["video"]["status"], *(each["state"] for each in shown["submissions"])},
 )

@@ -16,7 +16,7 @@ def view(look: Look) -> Mapping[str, Any]:
 
 def _actions(row: Mapping[str, Any]) -> list[Any]:
     """The storyboard is no other's service: it cannot be disabled."""
-    return [] if row["model"] == "local" else actions_for(Kind.PROVIDER)
+    return [] if row["model"] == "local" else actions_for(Kind.PROVIDER, ["enabled" if row["enabled"] else "disabled"])
 
 
 PROVIDERS = Page("/providers", "Providers", "providers.html", view)
