@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +26,7 @@ from local.postgres import APP, OWNER, SUPERUSER, EmbeddedPostgres
 from local.valkey import EmbeddedRedis
 from simulators.stripe.api import StripeSimulator
 from tests.builders import NOV_22
+from tests.cli import browser
 from tests.drain import drain as drain_app
 from tests.seeds import FIXED, NAME, SEED
 from tests.wait import until
@@ -160,16 +162,20 @@ def template(servers: Servers) -> str:
 @pytest.fixture
 def empty_database(servers: Servers) -> Iterator[str]:
     """The name of a database with nothing in it, not even tables."""
-    yield from _database(servers, "template0")
+    with a_database(servers, "template0") as name:
+        yield name
 
 
 @pytest.fixture
 def database(servers: Servers, template: str) -> Iterator[str]:
     """The name of a migrated database of this test's own."""
-    yield from _database(servers, template)
+    with a_database(servers, template) as name:
+        yield name
 
 
-def _database(servers: Servers, template: str) -> Iterator[str]:
+@contextmanager
+def a_database(servers: Servers, template: str) -> Iterator[str]:
+    """The name of a copy of `template`, which is dropped at the end."""
     name = f"test_{uuid4().hex[:12]}"
     servers.kept.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield name
@@ -188,6 +194,10 @@ def _dropped(servers: Servers, name: str) -> bool:
 @pytest.fixture
 def owner_url(servers: Servers, database: str) -> str:
     """As the role that owns the tables (what the dashboard, and a migration, connect as), for all tenants."""
+    return owner_url_of(servers, database)
+
+
+def owner_url_of(servers: Servers, database: str) -> str:
     return seeing_all_tenants(servers.postgres.url(OWNER, database))
 
 
@@ -209,6 +219,11 @@ def redis_url(servers: Servers) -> str:
 
 @pytest.fixture
 def settings(database_url: str, owner_url: str, redis_url: str) -> Settings:
+    return settings_of(database_url, owner_url, redis_url)
+
+
+def settings_of(database_url: str, owner_url: str, redis_url: str) -> Settings:
+    """Those of `settings`, for fixtures that last longer than a test."""
     return Settings(
         database_url=database_url,
         direct_url=owner_url,
@@ -227,6 +242,23 @@ def app(settings: Settings) -> Iterator[App]:
     app = build(settings, name="tests")
     yield app
     app.close()
+
+
+@pytest.fixture(scope="session")
+def running_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    """One for all tests: to start it costs a second of the processor."""
+    chromium = browser.find()
+    if chromium is None:
+        pytest.skip(f"a browser is needed: one of {', '.join(browser.NAMES)} (.ci/run installs the first)")
+    with browser.a_browser(chromium, tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(running_browser: browser.Browser, tmp_path: Path) -> Iterator[browser.Page]:
+    """A page of this test's own, without a cookie."""
+    with running_browser.page(tmp_path / "browser" / "downloads") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -48,8 +48,9 @@ from web.api.app import create_api
 from web.main import WebDeps, create_app
 from web.metrics import MetricsEndpoint
 from web.oauth import OAuthCallback
-from web.ops.access import COOKIE_OVER_HTTPS, OpsAccess
+from web.ops.access import OpsAccess
 from web.ops.app import PAGES, ops_routes
+from web.ops.signed_in import COOKIE_OVER_HTTPS
 from web.session_verifier import session_verifier
 from workers.app import App
 from workers.engine.job import Context, job

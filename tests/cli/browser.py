@@ -30,19 +30,60 @@ def find() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
-class Page:
-    """One page of a browser that saves what is downloaded in a folder."""
+class Browser:
+    """A browser that runs: `Page`s of it know nothing of each other, and one is open at a time."""
 
-    def __init__(self, orders: int, answers: BinaryIO, downloads: Path) -> None:
+    def __init__(self, orders: int, answers: BinaryIO) -> None:
         self._orders = orders
         self._answers = answers
         self._count = 0
+
+    def order(self, method: str, session: str | None, seen: list[dict[str, Any]], **params: Any) -> Any:
+        """Give an order and return its result; events that come meanwhile are added to `seen`."""
+        self._count += 1
+        order = {"id": self._count, "method": method, "params": params}
+        if session:
+            order["sessionId"] = session
+        rest = memoryview(json.dumps(order).encode() + b"\0")
+        while rest:
+            rest = rest[os.write(self._orders, rest) :]
+        while True:
+            answer = self.next()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return answer["result"]
+            seen.append(answer)
+
+    def next(self) -> dict[str, Any]:
+        text = bytearray()
+        while (byte := self._answers.read(1)) != b"\0":
+            assert byte, "the browser has gone"
+            text += byte
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    @contextmanager
+    def page(self, downloads: Path) -> Iterator["Page"]:
+        """A page with cookies, a storage and a cache of its own."""
+        downloads.mkdir(parents=True)
+        context = self.order("Target.createBrowserContext", None, [])["browserContextId"]
+        try:
+            yield Page(self, context, downloads)
+        finally:
+            self.order("Target.disposeBrowserContext", None, [], browserContextId=context)
+
+
+class Page:
+    """One page of a browser that saves what is downloaded in a folder."""
+
+    def __init__(self, browser: Browser, context: str, downloads: Path) -> None:
+        self._browser = browser
         self._session: str | None = None
         self._events: list[dict[str, Any]] = []
         self._seen: list[dict[str, Any]] = []
         behavior = {"behavior": "allow", "downloadPath": str(downloads), "eventsEnabled": True}
-        self._order("Browser.setDownloadBehavior", **behavior)
-        target = self._order("Target.createTarget", url="about:blank")["targetId"]
+        self._order("Browser.setDownloadBehavior", browserContextId=context, **behavior)
+        target = self._order("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         self._session = self._order("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._order(f"{domain}.enable")
@@ -113,19 +154,12 @@ class Page:
         return name
 
     def _order(self, method: str, **params: Any) -> Any:
-        self._count += 1
-        order = {"id": self._count, "method": method, "params": params}
-        if self._session and not method.startswith(("Browser.", "Target.")):
-            order["sessionId"] = self._session
-        rest = memoryview(json.dumps(order).encode() + b"\0")
-        while rest:
-            rest = rest[os.write(self._orders, rest) :]
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._count:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self._events.append(answer)
+        session = None if method.startswith(("Browser.", "Target.")) else self._session
+        events: list[dict[str, Any]] = []
+        answer = self._browser.order(method, session, events, **params)
+        self._seen += events
+        self._events += events
+        return answer
 
     def _event(self, method: str) -> Mapping[str, Any]:
         while True:
@@ -139,20 +173,14 @@ class Page:
         return [event["params"] for event in self._seen if event.get("method") == method]
 
     def _next(self) -> dict[str, Any]:
-        text = bytearray()
-        while (byte := self._answers.read(1)) != b"\0":
-            assert byte, "the browser has gone"
-            text += byte
-        answer: dict[str, Any] = json.loads(text)
-        self._seen.append(answer)
-        return answer
+        event = self._browser.next()
+        self._seen.append(event)
+        return event
 
 
 @contextmanager
-def a_page(chromium: str, home: Path) -> Iterator[Page]:
-    """A browser with a profile and a folder `downloads` of its own, under `home`."""
-    downloads = home / "downloads"
-    downloads.mkdir(parents=True)
+def a_browser(chromium: str, home: Path) -> Iterator[Browser]:
+    """A browser with a profile of its own under `home`, until the block ends."""
     (order_out, order_in), (answer_out, answer_in) = os.pipe(), os.pipe()
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
     options += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -175,9 +203,16 @@ def a_page(chromium: str, home: Path) -> Iterator[Page]:
     os.close(answer_in)
     answers = os.fdopen(answer_out, "rb")
     try:
-        yield Page(order_in, answers, downloads)
+        yield Browser(order_in, answers)
     finally:
         browser.kill()
         browser.wait()
         os.close(order_in)
         answers.close()
+
+
+@contextmanager
+def one_page(chromium: str, home: Path) -> Iterator[Page]:
+    """A page of a browser that is there for it alone."""
+    with a_browser(chromium, home) as running, running.page(home / "downloads") as page:
+        yield page

@@ -59,15 +59,6 @@ def dexie() -> Path:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[browser.Page]:
-    chromium = browser.find()
-    if chromium is None:
-        pytest.skip(f"a browser is needed: one of {', '.join(browser.NAMES)} (.ci/run installs the first)")
-    with browser.a_page(chromium, tmp_path / "browser") as opened:
-        yield opened
-
-
-@pytest.fixture
 def origin(tmp_path: Path, dexie: Path) -> Iterator[str]:
     """The old app's address, with our page and Dexie."""
     folder = tmp_path / "public"

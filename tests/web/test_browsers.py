@@ -169,15 +169,6 @@ def test_an_answer_is_not_overruled_and_may_be_a_stream_or_an_error() -> None:
 # --- the page -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[browser.Page]:
-    chromium = browser.find()
-    if chromium is None:
-        pytest.skip(f"a browser is needed: one of {', '.join(browser.NAMES)} (.ci/run installs the first)")
-    with browser.a_page(chromium, tmp_path / "browser") as opened:
-        yield opened
-
-
 SHOWN = """
   const shown = (selector) => new Promise((done) => {
     const look = () => {

@@ -29,13 +29,14 @@ from domain.ops.actions import (
     target,
 )
 from domain.text.filters import SenselessFilter, uuid_of
-from web.ops.access import HEADERS, Refused, SignedIn, check_form, check_may_act
 from web.ops.answers import Answers
 from web.ops.filters import one_of, place
 from web.ops.frame import Frame, keep_theme
 from web.ops.guard import read_fields
 from web.ops.histories import ARGUMENT
+from web.ops.origins import HEADERS
 from web.ops.page import NothingThere, Titled
+from web.ops.signed_in import Refused, SignedIn, check_form, check_may_act
 from workers.app import App
 from workers.ops.actions import perform, state_of
 from workers.runtime.ids import Ids

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from domain.errors import Unavailable
-from web.ops.access import OpsAccess, signed_in
+from web.ops.access import OpsAccess
 from web.ops.acting import Acting, FormThreads
 from web.ops.answers import Answers
 from web.ops.bulk_acting import BulkActing
@@ -38,6 +38,7 @@ from web.ops.pages.schedules import SCHEDULES
 from web.ops.pages.start import START
 from web.ops.pages.tenants import TENANT, TENANTS
 from web.ops.pages.workers import WORKERS
+from web.ops.signed_in import signed_in
 from workers.app import App
 from workers.ops.looking import looked
 from workers.ops.schedules import Timetable

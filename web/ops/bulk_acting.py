@@ -16,11 +16,12 @@ from domain.ops.actions import Action, Kind, Target, target
 from domain.ops.event_filters import event_filter
 from domain.queue.job_filters import job_filter
 from domain.text.filters import uuid_of
-from web.ops.access import HEADERS, check_may_act
 from web.ops.acting import Filled, FormThreads, action_of, first_of, name_of, sent_form
 from web.ops.filters import one_of
 from web.ops.frame import Frame
+from web.ops.origins import HEADERS
 from web.ops.page import NothingThere, Titled
+from web.ops.signed_in import check_may_act
 from workers.app import App
 from workers.ops.bulk import begin, bulk, cancel_bulk, preview
 from workers.ops.failures import waiting_in

@@ -8,9 +8,10 @@ from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from web.ops.access import HEADERS, signed_in
 from web.ops.filters import with_query
+from web.ops.origins import HEADERS
 from web.ops.page import Page, Titled
+from web.ops.signed_in import signed_in
 
 THEMES: Final = ("light", "dark")
 THEME_COOKIE: Final = "ops_theme"

@@ -14,16 +14,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.ops.operators import HOME, SESSION_LIFE, place_after
-from web.ops.access import (
-    COOKIE,
-    COOKIE_OVER_HTTPS,
-    HEADERS,
-    OpsAccess,
-    Refused,
-    check_form,
-    check_own_origin,
-    session_of,
-)
+from web.ops.access import OpsAccess
+from web.ops.origins import HEADERS, check_own_origin
+from web.ops.signed_in import COOKIE, COOKIE_OVER_HTTPS, Refused, check_form, session_of
 from web.server.body import Body, BodyTooLarge, Disconnected
 from web.server.headers import is_https
 

@@ -63,7 +63,7 @@ def main() -> int:
             command = [sys.executable, "-m", "cli.main", "web", "--port", str(port)]
             making = [sys.executable, "-m", "cli.main", "ops", "token", "create", WHO, "--role", "act", "--json"]
             made = subprocess.run(making, env=environment, cwd=folder, capture_output=True, check=True)
-            with running(command, environment, folder), browser.a_page(chromium, folder / "browser") as page:
+            with running(command, environment, folder), browser.one_page(chromium, folder / "browser") as page:
                 take(page, f"http://127.0.0.1:{port}", json.loads(made.stdout)["token"])
     return 0
 

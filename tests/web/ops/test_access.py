@@ -20,10 +20,11 @@ from starlette.testclient import TestClient
 
 from db.transaction import SYSTEM, WritesRefused
 from tests.builders import a_tenant
-from web.ops.access import HEADERS, OpsAccess
+from web.ops.access import OpsAccess
 from web.ops.app import PAGES, ops_routes
 from web.ops.attempts import BURST, BURST_IN_ALL, EVERY
 from web.ops.guard import MAX_FORM
+from web.ops.origins import HEADERS
 from web.server.clients import BehindProxies
 from workers.app import App, build
 from workers.ops import overview

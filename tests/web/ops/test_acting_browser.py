@@ -13,13 +13,11 @@ from tests.cli import browser
 from tests.wait import until
 from tests.web.ops import axe
 from tests.web.ops.browsing import serving
-from tests.web.ops.test_browser import WIDE_TABLES, page
+from tests.web.ops.test_browser import WIDE_TABLES
 from web.ops.app import ops_routes
 from web.ops.live import Live
 from workers.app import App
 from workers.ops.operators import create_token
-
-__all__ = ["page"]
 
 FORM = "form.act"
 

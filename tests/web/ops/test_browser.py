@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,15 +16,6 @@ from workers.app import App
 
 PHONE = 360
 WIDE_TABLES = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[browser.Page]:
-    chromium = browser.find()
-    if chromium is None:
-        pytest.skip(f"a browser is needed: one of {', '.join(browser.NAMES)} (.ci/run installs the first)")
-    with browser.a_page(chromium, tmp_path / "browser") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ following links and filling in forms. So a column, a page or a filter that is ad
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -154,29 +153,20 @@ def test_filters_and_ids_of_an_address_are_text(ops: TestClient, page: Page) -> 
             assert places(response.text) == [], address
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[browser.Page]:
-    chromium = browser.find()
-    if chromium is None:
-        pytest.skip(f"a browser is needed: one of {', '.join(browser.NAMES)} (.ci/run installs the first)")
-    with browser.a_page(chromium, tmp_path / "browser") as page:
-        yield page
-
-
-def test_a_browser_runs_nothing_of_it(app: App, ops: TestClient, planted: Sequence[str], opened: browser.Page) -> None:
+def test_a_browser_runs_nothing_of_it(app: App, ops: TestClient, planted: Sequence[str], page: browser.Page) -> None:
     """Each page as it is, and with a marker in each filter; every one is also left time for what loads later."""
     addresses = {visit.page: visit.address for visit in visits_of(ops)}
     live = Live(every=0.2)
     with serving(ops_routes(app, live, calendar=calendar()), live) as origin:
-        opened.before_each_page(f"window.{MARKER} = () => document.documentElement.dataset.broken = 'yes'")
+        page.before_each_page(f"window.{MARKER} = () => document.documentElement.dataset.broken = 'yes'")
         for address in addresses.values():
-            opened.open(origin + address)
+            page.open(origin + address)
             joined = "&" if "?" in address else "?"
-            assert opened.run("document.documentElement.dataset.broken") is None, address
-            opened.open(origin + address + joined + urlencode([("q", BREAKERS[1]), ("x", BREAKERS[3])]))
-            assert opened.run("document.documentElement.dataset.broken") is None, address
-        assert not [url for url in opened.requested() if MARKER in url.partition("?")[0] and "/ops/" not in url]
-        assert [each for each in opened.complaints() if "400" not in each and "404" not in each] == []
+            assert page.run("document.documentElement.dataset.broken") is None, address
+            page.open(origin + address + joined + urlencode([("q", BREAKERS[1]), ("x", BREAKERS[3])]))
+            assert page.run("document.documentElement.dataset.broken") is None, address
+        assert not [url for url in page.requested() if MARKER in url.partition("?")[0] and "/ops/" not in url]
+        assert [each for each in page.complaints() if "400" not in each and "404" not in each] == []
 
 
 def test_a_marker_that_is_markup_is_found() -> None:

@@ -10,13 +10,10 @@ from starlette.routing import Route
 from tests.cli import browser
 from tests.wait import until
 from tests.web.ops.browsing import serving
-from tests.web.ops.test_browser import page
 from web.ops.app import ops_routes
 from web.ops.live import Live
 from workers.app import App
 from workers.ops.operators import create_token
-
-__all__ = ["page"]
 
 PLACE = "/ops/workers?q=a%26b"
 THEIRS = "document.forms.length && location.hostname"
