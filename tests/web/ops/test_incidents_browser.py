@@ -13,15 +13,12 @@ from tests.builders import a_tenant, job_row
 from tests.cli import browser
 from tests.web.ops.browsing import serving
 from tests.web.ops.test_acting_browser import shown, sign_in
-from tests.web.ops.test_browser import page
 from web.ops.app import ops_routes
 from web.ops.live import Live
 from workers.app import App
 from workers.engine.outcomes import rescue
 from workers.jobs.accounts import read_limits
 from workers.jobs.upkeep import prune
-
-__all__ = ["page"]
 
 FIND = """((text, within) => {
     const named = (each) => (each.innerText || "").trim();
