@@ -109,6 +109,15 @@ WHERE status <> ALL(%(terminal)s) AND event_created < %(before)s
       AND (%(customer_id)s::text IS NULL OR customer_id = %(customer_id)s)
 """
 
+RUNNING_FOR = """
+SELECT id FROM stripe_subscriptions
+WHERE status <> ALL(%(terminal)s) AND customer_id IN (
+    SELECT id FROM stripe_customers WHERE tenant_id = %(tenant_id)s AND deleted_at IS NULL
+    UNION SELECT stripe_customer_id FROM tenants WHERE id = %(tenant_id)s
+    EXCEPT SELECT id FROM stripe_customers WHERE deleted_at IS NOT NULL
+) ORDER BY id
+"""
+
 SAVE_CUSTOMERS = """
 INSERT INTO stripe_customers (id, tenant_id, deleted_at, updated_at)
 SELECT id, tenant_id, deleted_at, now()
@@ -228,6 +237,11 @@ class Billing:
         mirror = self.mirror([each.id for each in self.customers_that_count(tenant_id, linked)], [])
         invoices = [*mirror.invoices.values(), *from_paid_periods(mirror.periods.values())]
         return list(mirror.subscriptions.values()), invoices
+
+    def running_for(self, tenant_id: UUID) -> list[str]:
+        """Return the subscriptions of any customer of the tenant's that have not ended. System scope."""
+        values = {"tenant_id": tenant_id, "terminal": sorted(TERMINAL)}
+        return [row[0] for row in self._driver.execute(RUNNING_FOR, values)]
 
     def running(self, *, before: datetime, customer_id: str | None = None) -> list[tuple[str, str]]:
         """Return (subscription, customer) of those that had not ended as of their last event, if that came earlier."""

@@ -71,13 +71,13 @@ from db.postgres.connection import (
 )
 from db.postgres.error_text import one_line
 from db.postgres.errors import NO_ANSWER as NO_ANSWER
+from db.postgres.errors import TENANT_DELETED, cause_of, is_stale_plan, why_away
 from db.postgres.errors import CommitUnknown as CommitUnknown
 from db.postgres.errors import Contended as Contended
 from db.postgres.errors import DatabaseUnavailable as DatabaseUnavailable
 from db.postgres.errors import LeaseMissing as LeaseMissing
 from db.postgres.errors import PoolTimeout as PoolTimeout
 from db.postgres.errors import WritesRefused as WritesRefused
-from db.postgres.errors import cause_of, is_stale_plan, why_away
 from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
 from db.posting.accounts import Accounts
@@ -114,7 +114,7 @@ from db.videos.media import MediaFiles
 from db.videos.providers import VideoProviders
 from db.videos.submissions import Submissions
 from db.videos.videos import Videos
-from domain.errors import TenantContextNotSet
+from domain.errors import TenantContextNotSet, TenantDeleted
 
 
 class System(Enum):
@@ -607,6 +607,8 @@ def _translated(error: Exception, tx: Tx) -> Exception:
     cause = cause_of(error)
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == TENANT_DELETED:
+        return TenantDeleted(cause.diag.message_primary or one_line(cause))
     if is_stale_plan(cause):
         tx.keep = False
         return DatabaseUnavailable("a migration changed what a prepared statement returns: try again")

@@ -32,6 +32,10 @@ class UnknownTenant(Rejected):
     """No tenant has this id."""
 
 
+class TenantDeleted(UnknownTenant):
+    """The tenant of this id was deleted: nothing begins for it any more."""
+
+
 class UnknownJob(Rejected):
     """No job has this id."""
 

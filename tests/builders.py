@@ -56,7 +56,7 @@ def beside(app: App) -> App:
 def tenant(app: App, tenant_id: UUID) -> dict[str, Any]:
     """The tenant's row as it is now."""
     with app.db.transaction(SYSTEM) as tx:
-        return tx.tenants.get(tenant_id)
+        return tx.tenants.seen(tenant_id)
 
 
 def job_row(app: App, job_id: UUID) -> dict[str, Any]:

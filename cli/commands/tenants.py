@@ -32,7 +32,7 @@ PEOPLE = ("id", "email", "name", "role", "clerk_id", "banned", "last_login_at")
 @app.command("list")
 def list_tenants(
     tier: Annotated[str | None, typer.Option("--plan", "--tier", help="FREE, STARTER, PRO or AGENCY.")] = None,
-    status: Annotated[str | None, typer.Option(help="Of the subscription: active, past_due, …")] = None,
+    status: Annotated[str | None, typer.Option(help="Of the subscription: active, past_due, …; or deleted.")] = None,
     search: Annotated[str | None, typer.Option("--name", "--search", help="Part of the name.")] = None,
     tenant_id: Annotated[str | None, typer.Option("--id", help="The tenant of this id.")] = None,
     customer: Annotated[str | None, typer.Option(help="The tenant of this Stripe customer.")] = None,
@@ -82,6 +82,8 @@ def show_tenant(
     if as_json:
         print_json(row | {"why": [*explained.sentences, *explained.plan]})
         return
+    if row["deleted_at"] is not None:
+        console().print(f"It was deleted on {row['deleted_at']:%Y-%m-%d}; what is shown is what has to be kept.")
     for sentence in (*explained.sentences, *explained.plan):
         console().print(readable(sentence))
     console().print()

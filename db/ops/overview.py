@@ -15,6 +15,8 @@ MOST: Final = 10_000
 NAMED: Final = 5
 """Tenants that are named; the others are counted."""
 
+# Few are, and they have an index.
+NOT_DELETED: Final = "{tenant} NOT IN (SELECT id FROM tenants WHERE deleted_at IS NOT NULL)"
 PAYS: Final = "t.subscription_tier <> 'FREE'"
 
 FAILED_JOBS: Final = """
@@ -39,6 +41,7 @@ SELECT * FROM (
            (array_agg(hurt.what ORDER BY hurt.at DESC))[1] AS what, count(t.id) OVER () AS tenants,
            row_number() OVER (ORDER BY array_position(%(tiers)s, t.subscription_tier), count(*) DESC, t.id) AS place
     FROM ({{hurt}}) AS hurt LEFT JOIN tenants t ON t.id = hurt.tenant_id AND {PAYS}
+    WHERE hurt.tenant_id IS NULL OR {NOT_DELETED.format(tenant="hurt.tenant_id")}
     GROUP BY t.id
 ) AS by_tenant
 WHERE place <= %(named)s OR tenant_id IS NULL ORDER BY place
@@ -72,9 +75,10 @@ SELECT count(*) AS number, min(created_at) AS since, sum(estimated_usd) AS usd F
 ) AS unconfirmed
 """
 
-UNCONFIRMED_POSTS: Final = """
+UNCONFIRMED_POSTS: Final = f"""
 SELECT count(*) AS number, min(updated_at) AS since FROM (
-    SELECT updated_at FROM social_posts WHERE status = 'unconfirmed' LIMIT %(most)s + 1
+    SELECT updated_at FROM social_posts
+    WHERE status = 'unconfirmed' AND {NOT_DELETED.format(tenant="tenant_id")} LIMIT %(most)s + 1
 ) AS unconfirmed
 """
 

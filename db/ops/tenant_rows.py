@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 
+from db.identity.people import LIVE_MEMBERS
 from db.schema.tables import metadata
 
 SECRETS: Final = {
@@ -168,9 +169,21 @@ class TenantRows:
         query = "SELECT count(*) FROM job_queue WHERE tenant_id = %s AND status = 'running'"
         return int(self._driver.execute(query, (tenant_id,)).fetchall()[0][0])
 
-    def close(self, tenant_id: UUID) -> None:
-        """Let nobody in: no key opens it, nobody works in it, nothing of it begins by itself."""
+    def lock(self, tenant_id: UUID) -> None:
+        """Wait for all who add rows to the tenant, and let nobody add one until the transaction ends."""
+        self._driver.execute(LOCK, (tenant_id,))
+
+    def close(self, tenant_id: UUID) -> bool:
+        """Mark the tenant as deleted, and let nobody in: no key opens it, nobody works in it; whoever worked in it and
+        has another place works there. Clerk is locked, and then the tenant. False if it was marked before."""
+        marked = self._driver.execute(MARK, {"tenant_id": tenant_id}).rowcount == 1
         for statement in CLOSE:
+            self._driver.execute(statement.encode(), {"tenant_id": tenant_id})
+        return marked
+
+    def silence(self, tenant_id: UUID) -> None:
+        """Let nothing of it begin by itself, and tell its programs nothing."""
+        for statement in SILENCE:
             self._driver.execute(statement.encode(), {"tenant_id": tenant_id})
 
     def anonymise(self, tenant_id: UUID) -> None:
@@ -183,11 +196,37 @@ class TenantRows:
         return [row[0] for row in self._driver.execute(query, (tenant_id, after, after, limit))]
 
 
+LOCK: Final = "SELECT FROM tenants WHERE id = %s FOR UPDATE"
+# Its period has no next one: what nobody pays for is not due (`db/tenants/quota.py`).
+MARK: Final = """
+UPDATE tenants SET deleted_at = now(), name = 'deleted', daily_enabled = false, subscription_tier = 'FREE',
+    stripe_subscription_id = NULL, monthly_quota = 0, quota_granted = 0, quota_paid_until = quota_reset_at,
+    updated_at = now()
+WHERE id = %(tenant_id)s AND deleted_at IS NULL
+"""
 CLOSE: Final = (
-    "UPDATE tenants SET daily_enabled = false, name = 'deleted', updated_at = now() WHERE id = %(tenant_id)s",
+    f"""
+UPDATE users SET tenant_id = other.id, role = other.role, updated_at = now()
+FROM users person CROSS JOIN LATERAL (
+    SELECT place.id, place.role FROM (
+        SELECT home_id AS id, 'ADMIN' AS role, NULL::timestamptz AS since FROM account_tenants
+        WHERE clerk_id = person.clerk_id
+        UNION ALL SELECT a.home_id, m.role, m.joined_at FROM {LIVE_MEMBERS} WHERE m.user_clerk_id = person.clerk_id
+    ) AS place JOIN tenants t ON t.id = place.id AND t.deleted_at IS NULL
+    ORDER BY place.since NULLS FIRST, place.id LIMIT 1
+) AS other
+WHERE users.id = person.id AND person.tenant_id = %(tenant_id)s
+""",
     "DELETE FROM account_tenants WHERE home_id = %(tenant_id)s",
     "DELETE FROM users WHERE tenant_id = %(tenant_id)s",
     "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = %(tenant_id)s",
+)
+SILENCE: Final = (
+    "UPDATE autopilots SET mode = 'off' WHERE tenant_id = %(tenant_id)s AND mode <> 'off'",
+    "UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = 'the tenant was deleted'"
+    " WHERE tenant_id = %(tenant_id)s AND disabled_at IS NULL",
+    "UPDATE webhook_deliveries SET next_at = NULL, given_up_at = now(), error = 'the tenant was deleted'"
+    " WHERE tenant_id = %(tenant_id)s AND next_at IS NOT NULL",
 )
 EMPTY: Final = (
     "UPDATE videos SET generation_id = NULL, media_id = NULL, thumbnail_id = NULL, prompt = NULL, video_url = NULL,"

@@ -9,7 +9,7 @@ from db.identity.people import deserted
 from db.postgres.connection import AppConnection
 from db.postgres.rows import row_of, rows_of
 from db.tenants.quota import QUOTA, locked_quota
-from domain.ops.tenant_filters import NAMES, TenantFilter
+from domain.ops.tenant_filters import DELETED, NAMES, TenantFilter
 from domain.quota.quota import Quota
 from domain.text.filters import Cursor
 
@@ -128,7 +128,9 @@ class TenantViews:
         values = {name: getattr(wanted, name) for name in NAMES} | {"limit": limit + 1}
         conditions = {
             "subscription_tier = %(plan)s": wanted.plan is not None,
-            "subscription_status = %(status)s": wanted.status is not None,
+            "deleted_at IS NULL": wanted.hides_deleted,
+            "deleted_at IS NOT NULL": wanted.status == DELETED,
+            "subscription_status = %(status)s": wanted.status not in (None, DELETED),
             "position(lower(%(name)s) IN lower(name)) > 0": wanted.name is not None,
             "id = %(id)s": wanted.id is not None,
             f"id IN ({OF_CUSTOMER})": wanted.customer is not None,

@@ -44,6 +44,9 @@ class CommitUnknown(Unavailable):
 NO_LEASE: Final = "VD002"
 """SQLSTATE that the database's function `complete_job` raises when the lease does not own the job any more."""
 
+TENANT_DELETED: Final = "VD003"
+"""SQLSTATE of what would begin something for a deleted tenant (`db/schema/deletion.py`)."""
+
 NO_ANSWER: Final = (DatabaseUnavailable, CommitUnknown)
 """Errors that a process outlives: the database is away, and will be back."""
 

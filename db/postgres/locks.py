@@ -23,7 +23,8 @@ posts that are due), or tries.
 
 A row that will be changed is locked with `against_changes`, before or after its children are added: adding a child
 locks the parent FOR KEY SHARE, and of two who have done that, each would wait for the other if they asked FOR UPDATE.
-FOR UPDATE is for rows that are deleted, and only `db/queue/archive.py` and `db/videos/media.py` do so. A change of a
+FOR UPDATE is for rows that are deleted, and only `db/queue/archive.py`, `db/videos/media.py` and the mark of a deleted
+tenant (`db/ops/tenant_rows.py`) do so. A change of a
 column of a unique index takes the same lock as a deletion, unless the index is partial: so no column of a whole unique
 index is ever changed, but the id of a media file that is about to be deleted.
 """

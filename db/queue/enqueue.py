@@ -15,7 +15,7 @@ import psycopg
 from db.postgres.values import literal
 from db.queue.jobs import Jobs
 from db.queue.notifications import Notifications
-from domain.errors import PayloadInvalid
+from domain.errors import PayloadInvalid, TenantDeleted
 from domain.text.storable import to_json
 
 LARGEST_PAYLOAD = 262_144
@@ -117,6 +117,14 @@ SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, u
 FROM ({jobs}) AS jobs, LATERAL (SELECT coalesce(jobs.scheduled_for, now()) + jobs.delay AS due) AS moment
 """
 
+# Once a statement: the trigger, which refuses other programs' jobs, would cost nearly as much as the row itself
+# (docs/decisions/0060).
+UNLESS_DELETED = """
+WHERE tenant_id IS NULL OR tenant_id NOT IN (SELECT id FROM tenants WHERE deleted_at IS NOT NULL)
+"""
+
+DELETED = "SELECT id, deleted_at FROM tenants WHERE deleted_at IS NOT NULL AND id = ANY(%s)"
+
 UNLESS_LIVE = """
 ON CONFLICT (job_type, tenant_id, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running')
 DO NOTHING
@@ -133,13 +141,14 @@ def insert(
 ) -> list[UUID]:
     """Insert the jobs, in one round trip, and return their ids, in their order; those that are due are added to
     `notifications`, and so is that others are deferred. Of a job whose tenant has a live one of its type and unique
-    key, the id is that one's.
+    key, the id is that one's. Of several tenants' jobs those of a deleted one are left out, and their ids lead nowhere.
 
     `origin` is asked, with the first job's queue, once for each part whose jobs do not all have an origin of their own.
     The next part is put together while Postgres inserts the one before.
 
     Raises:
         PayloadInvalid: a payload is too large.
+        TenantDeleted: all are one tenant's, which was deleted.
     """
     remaining = iter(jobs)
     with driver.pipeline():
@@ -219,6 +228,8 @@ def _statement(usual: frozenset[str], varying: tuple[str, ...]) -> bytes:
         arrays = ", ".join(f"%({name})b::{COLUMNS[name][0]}[]" for name in varying)
         jobs += f" FROM unnest({arrays}) AS arrays ({', '.join(varying)})"
     statement = INSERT.format(jobs=jobs)
+    if "tenant_id" not in usual:
+        statement += UNLESS_DELETED
     if KEY not in usual:
         statement += UNLESS_LIVE
     if not usual >= TIMES | {KEY}:
@@ -235,21 +246,41 @@ def _inserted(
 ) -> list[UUID]:
     """Return the ids of the jobs, or of their twins."""
     if cursor.description is None:
-        due = jobs
-        ids = [job.id for job in jobs]
-        new = jobs
+        new = jobs if cursor.rowcount == len(jobs) else _of_living(driver, jobs)
+        due, ids = new, [job.id for job in jobs]
     else:
         is_due: dict[UUID, bool] = dict(cursor.fetchall())
         due = [job for job in jobs if is_due.get(job.id)]
         new = [job for job in jobs if job.id in is_due]
         if not all(is_due.values()):
             notifications.defer()
-        ids = [job.id if job.id in is_due else _twin_or_insert(driver, notifications, job, origin) for job in jobs]
+        absent = [job for job in jobs if job.id not in is_due]
+        twins = {
+            job.id: _twin_or_insert(driver, notifications, job, origin)
+            for job in (_of_living(driver, absent, among=jobs) if absent else ())
+        }
+        ids = [twins.get(job.id, job.id) for job in jobs]
     for job in due:
         notifications.add(job.queue, job.id, job.priority)
     for job in new:
         notifications.count(ENQUEUED, job.job_type)
     return ids
+
+
+def _of_living(
+    driver: psycopg.Connection[Any], jobs: Sequence[NewJob], among: Sequence[NewJob] | None = None
+) -> Sequence[NewJob]:
+    """Return those of the jobs whose tenants were not deleted. `among`: all that are enqueued together.
+
+    Raises:
+        TenantDeleted: all of them are one tenant's, which was.
+    """
+    tenants = {job.tenant_id for job in jobs if job.tenant_id is not None}
+    deleted = dict(driver.execute(DELETED, (list(tenants),)).fetchall()) if tenants else {}
+    if deleted and len({job.tenant_id for job in among or jobs}) == 1:
+        [(tenant_id, at)] = deleted.items()
+        raise TenantDeleted(f"tenant {tenant_id} was deleted on {at:%Y-%m-%d}")
+    return [job for job in jobs if job.tenant_id not in deleted]
 
 
 def _twin_or_insert(

@@ -23,3 +23,6 @@ from db.schema import tenants as tenants
 from db.schema import trends as trends
 from db.schema import videos as videos
 from db.schema.base import metadata as metadata
+from db.schema.deletion import declare
+
+declare()

@@ -29,7 +29,7 @@ QUOTA = {column.name: "int" if isinstance(column.type, Integer) else "timestampt
 COLUMNS = {"id": "uuid"} | PLAN | QUOTA
 
 LOCK = f"""
-SELECT {", ".join(COLUMNS)}, created_at FROM tenants WHERE id = ANY(ARRAY(
+SELECT {", ".join(COLUMNS)}, created_at, deleted_at FROM tenants WHERE id = ANY(ARRAY(
     SELECT unnest(%(named)b::uuid[])
     UNION SELECT id FROM tenants WHERE stripe_customer_id = ANY(%(customers)b::text[])
     UNION SELECT tenant_id FROM stripe_customers WHERE id = ANY(%(customers)b::text[])
@@ -121,8 +121,8 @@ class Plans:
 
 
 def _billing(row: tuple[Any, ...]) -> TenantBilling:
-    _, tier, status, customer_id, subscription_id, *quota, created_at = row
-    return TenantBilling(Tier(tier), status, customer_id, subscription_id, Quota(*quota), created_at)
+    _, tier, status, customer_id, subscription_id, *quota, created_at, deleted_at = row
+    return TenantBilling(Tier(tier), status, customer_id, subscription_id, Quota(*quota), created_at, deleted_at)
 
 
 def _values(quota: Quota) -> tuple[Any, ...]:

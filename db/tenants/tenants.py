@@ -1,5 +1,6 @@
 """Tenants: their names, plans and quotas."""
 
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.identity.people import deserted
 from db.schema.tenants import tenants
-from domain.errors import Conflict, UnknownTenant
+from domain.errors import Conflict, TenantDeleted, UnknownTenant
 from domain.quota.quota import Quota
 
 QUOTA_COLUMNS = (
@@ -37,7 +38,19 @@ class Tenants:
         self._sql.execute(insert(tenants).values(values))
 
     def get(self, tenant_id: UUID) -> dict[str, Any]:
-        """Return all columns of one tenant.
+        """Return all columns of one tenant, for whoever begins something for it.
+
+        Raises:
+            TenantDeleted: it was deleted.
+            UnknownTenant: there is none of this id.
+        """
+        row = self.seen(tenant_id)
+        if row["deleted_at"] is not None:
+            raise TenantDeleted(f"tenant {tenant_id} was deleted on {row['deleted_at'].astimezone(UTC):%Y-%m-%d}")
+        return row
+
+    def seen(self, tenant_id: UUID) -> dict[str, Any]:
+        """Return all columns of one tenant, deleted or not, for whoever only looks.
 
         Raises:
             UnknownTenant: there is none of this id.
@@ -55,8 +68,10 @@ class Tenants:
         deserted: bool = False,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """Newest first; `search` is part of a name; `deserted`: only those that nobody answers for. System scope."""
+        """Newest first, without those that were deleted; `search` is part of a name; `deserted`: only those that nobody
+        answers for. System scope."""
         query = select(tenants, DESERTED.label("deserted")).order_by(tenants.c.created_at.desc(), tenants.c.id)
+        query = query.where(tenants.c.deleted_at.is_(None))
         query = query.where(DESERTED).limit(limit) if deserted else query.limit(limit)
         if tier is not None:
             query = query.where(tenants.c.subscription_tier == tier)

@@ -13,7 +13,15 @@ from uuid import UUID
 
 from domain.billing.events import CustomerDeleted, InvoiceChanged, OfCustomer, SubscriptionChanged
 from domain.billing.invoices import Invoice, PaidPeriod, from_paid_periods, further, longer, periods_paid
-from domain.billing.plan import Customer, TenantBilling, change_plan, concerns, pay_as, unknown_prices
+from domain.billing.plan import (
+    Customer,
+    TenantBilling,
+    change_plan,
+    concerns,
+    money_for_deleted,
+    pay_as,
+    unknown_prices,
+)
 from domain.billing.subscriptions import Subscription, certain, ended, includes, newer
 from domain.billing.tiers import PriceBook
 from domain.events.outcomes import Concern, Flag, Outcome, Status
@@ -114,6 +122,8 @@ class Books:
         stored = self._tenants.get(customer.tenant_id)
         if stored is None:
             return Outcome(Status.PARKED_TENANT)
+        if stored.deleted_at is not None:
+            return self._of_deleted(stored, customer, change, is_new=is_new)
         linked = pay_as(stored, customer)
         if linked is None:
             return Outcome(Status.PARKED_OTHER_CUSTOMER)
@@ -129,6 +139,15 @@ class Books:
                 return Outcome(Status.PARKED_PRICE, concerns=found)
         of_the_past = customer.deleted_at is not None and not isinstance(fact, CustomerDeleted)
         return Outcome(Status.STALE if of_the_past and change == Status.APPLIED else change, concerns=found)
+
+    def _of_deleted(self, tenant: TenantBilling, customer: Customer, change: Status, *, is_new: bool) -> Outcome:
+        """Return the outcome of a fact about a deleted tenant's customer: the mirror has it, and nothing follows."""
+        if is_new:
+            self._release(customer)
+        rows = [self._subscriptions[each] for each in self._subscriptions_of[customer.id]]
+        bills = [self._invoices[each] for each in self._invoices_of[customer.id]]
+        says = f"its tenant was deleted on {tenant.deleted_at:%Y-%m-%d}: nothing follows"
+        return Outcome(change, says, money_for_deleted(tenant, customer, rows, bills))
 
     def derive(self, tenant_id: UUID, linked: TenantBilling, cause: str) -> tuple[list[Subscription], list[Invoice]]:
         """Bring the tenant, linked to its customer, to what the mirror says. Returns the subscriptions and invoices

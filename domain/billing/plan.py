@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from domain.billing.invoices import Invoice
+from domain.billing.invoices import PAID, Invoice
 from domain.billing.standing import Standing, standing, tier_of
-from domain.billing.subscriptions import Subscription
+from domain.billing.subscriptions import TERMINAL, Subscription
 from domain.billing.tiers import PLANS, PriceBook, Tier
 from domain.events.outcomes import Concern, Flag
 from domain.quota.periods import Stretch, latest_start
@@ -24,7 +24,8 @@ from domain.quota.quota import Quota, add_months, next_reset, recount, reset
 
 @dataclass(frozen=True, slots=True)
 class TenantBilling:
-    """What billing may change in a tenant's row. `status` is Stripe's word, or "none" before any subscription."""
+    """What billing may change in a tenant's row. `status` is Stripe's word, or "none" before any subscription. A tenant
+    with `deleted_at` is never changed again."""
 
     tier: Tier
     status: str
@@ -32,6 +33,7 @@ class TenantBilling:
     subscription_id: str | None
     quota: Quota
     created_at: datetime
+    deleted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ def change_plan(
     The best subscription that gives something counts: tier, then newest start, then id; quantity does not multiply.
     Without one, FREE limits hold at once and what was used stays used. Where only unmapped prices are entitled, tier
     and quota stay as they were, the subscription is linked, and `unknown_prices` says what to park the event for.
-    A tenant without any subscription is left alone.
+    A tenant without any subscription is left alone, and so is a deleted one, whatever is paid for it.
 
     The quota's period follows from the same rows and from `now`, not from the period that the tenant is in. One that
     counts from elsewhere has nothing used: `domain.quota.quota.carry_over`.
     """
+    if tenant.deleted_at is not None:
+        return tenant
     bills = list(invoices)
     standings = [standing(row, bills, prices) for row in subscriptions]
     past = _Past(_started(tenant, standings, prices), now)
@@ -86,11 +90,35 @@ def change_plan(
 def pay_as(tenant: TenantBilling, customer: Customer) -> TenantBilling | None:
     """Return the tenant linked to this customer of theirs; or linked to it no more, if it is deleted.
 
-    It is None if the tenant pays as another, living customer: that link is stronger than what events say.
+    It is None if the tenant pays as another, living customer: that link is stronger than what events say. A deleted
+    tenant is linked to nobody.
     """
+    if tenant.deleted_at is not None:
+        return tenant
     if customer.deleted_at is not None:
         return replace(tenant, customer_id=None) if tenant.customer_id == customer.id else tenant
     return replace(tenant, customer_id=customer.id) if tenant.customer_id in (None, customer.id) else None
+
+
+def money_for_deleted(
+    tenant: TenantBilling, customer: Customer, subscriptions: Iterable[Subscription], invoices: Iterable[Invoice]
+) -> tuple[Concern, ...]:
+    """Return why a person should end a subscription, or give money back: what of this customer's runs at Stripe for a
+    deleted tenant, and what was paid since its deletion."""
+    if tenant.deleted_at is None:
+        return ()
+    running = [] if customer.deleted_at else [row.id for row in subscriptions if row.status not in TERMINAL]
+    paid = [
+        each.id
+        for each in invoices
+        if each.status == PAID
+        and each.event_created > tenant.deleted_at
+        and any(line.amount != 0 for line in each.lines)
+    ]
+    if not running and not paid:
+        return ()
+    says = f"money for a tenant that was deleted on {tenant.deleted_at:%Y-%m-%d}: {', '.join(sorted(running + paid))}"
+    return (Concern(Flag.DELETED_TENANT, says),)
 
 
 def unknown_prices(subscriptions: Iterable[Subscription], prices: PriceBook) -> tuple[str, ...]:

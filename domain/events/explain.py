@@ -42,6 +42,7 @@ FLAGGED: Final = {
     Flag.UNPAID_CHANGE: "a change was ordered and is not paid",
     Flag.INCOMPLETE: "not all of it could be read",
     Flag.CONTRADICTION: "it contradicts what is known",
+    Flag.DELETED_TENANT: "it is money for a deleted tenant",
     Flag.OTHER: "it says something unforeseen",
 }
 

@@ -77,6 +77,7 @@ class Flag(StrEnum):
     UNPAID_CHANGE = "unpaid_change"
     INCOMPLETE = "incomplete"
     CONTRADICTION = "contradiction"
+    DELETED_TENANT = "deleted_tenant"
     OTHER = "other"
 
 

@@ -11,6 +11,8 @@ from domain.text.filters import Cursor, SenselessFilter, check_text, cursor_of, 
 
 HARMS: Final = ("deserted", "needs_reconnect", "failed_posts")
 NAMES: Final = ("plan", "status", "name", "id", "customer", "email", "harm", "after")
+DELETED: Final = "deleted"
+"""What is asked for instead of a subscription's status: tenants that were deleted."""
 LONGEST: Final = 200
 STATUS: Final = re.compile(r"[a-z_]{1,40}")
 
@@ -18,7 +20,8 @@ STATUS: Final = re.compile(r"[a-z_]{1,40}")
 @dataclass(frozen=True, slots=True)
 class TenantFilter:
     """All that are filled apply together. `status` is the subscription's, `name` part of the tenant's in any case of
-    letters, `customer` Stripe's id, `email` the whole address of one of its people, `harm` one of `HARMS`."""
+    letters; those that were deleted have `DELETED`. `customer` Stripe's id, `email` the whole
+    address of one of its people, `harm` one of `HARMS`."""
 
     plan: Tier | None = None
     status: str | None = None
@@ -28,6 +31,11 @@ class TenantFilter:
     email: str | None = None
     harm: str | None = None
     after: Cursor | None = None
+
+    @property
+    def hides_deleted(self) -> bool:
+        """Whether tenants that were deleted are not looked for: nobody asks for them, or for a certain one."""
+        return self.status != DELETED and self.id is None and self.customer is None
 
 
 def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
@@ -43,7 +51,8 @@ def tenant_filter(query: Mapping[str, str]) -> TenantFilter:
     if plan is not None and plan.upper() not in list(Tier):
         raise SenselessFilter(f"plan: there is no {shortly(plan)}; there are {', '.join(Tier)}")
     if status is not None and not STATUS.fullmatch(status):
-        raise SenselessFilter(f"status: {shortly(status)} is no status; one is active, past_due, canceled or none")
+        words = f"active, past_due, canceled, none or {DELETED}"
+        raise SenselessFilter(f"status: {shortly(status)} is no status; one is {words}")
     try:
         tenant_id = UUID(filled["id"]) if "id" in filled else None
     except ValueError:

@@ -37,6 +37,7 @@ WHAT_TO_DO: dict[type[ViralError], str] = {
     errors.Rejected: "Send something else; the text says what is wrong.",
     errors.QuotaExceeded: "Ask for fewer, wait until `resets_at`, or change the plan: `viral quota explain TENANT`.",
     errors.UnknownTenant: NAMED.format("tenants"),
+    errors.TenantDeleted: "Nothing begins for it any more; `viral tenants show ID` says what is kept.",
     errors.UnknownJob: "`viral jobs list` has the ids; one that ended 16 weeks ago is gone.",
     errors.UnknownQueue: "`viral queues list` has the names.",
     errors.UnknownEvent: NAMED.format("events"),

@@ -257,7 +257,7 @@ def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organiz
     own_tenant = None if unchanged or after.deleted_at else tx.identity.own_tenant(after.clerk_id)
     if own_tenant is not None:
         alone = not tx.identity.has_others(own_tenant, besides=after.clerk_id)
-        name = str(tx.tenants.get(own_tenant)["name"])
+        name = str(tx.tenants.seen(own_tenant)["name"])
         tx.tenants.rename(own_tenant, was=name, name=renamed(name, before, after, alone=alone))
 
 
@@ -266,7 +266,7 @@ def remove_names(tx: Tx, was: Person | Organization, tenant_ids: Sequence[UUID])
     others work, a name is theirs too, and loses nothing else."""
     for tenant_id in tenant_ids:
         deserted = not tx.identity.has_others(tenant_id, besides=was.clerk_id)
-        called = str(tx.tenants.get(tenant_id)["name"])
+        called = str(tx.tenants.seen(tenant_id)["name"])
         tx.tenants.rename(tenant_id, was=called, name=name_without(called, was, was.clerk_id, deserted=deserted))
         for key in tx.access.keys(tenant_id):
             name = name_without(key["name"], was, key["prefix"], deserted=deserted)

@@ -35,6 +35,9 @@ def delete(ctx: Context, doomed_id: UUID) -> None:
     for table in later:
         _delete_rows(ctx, table, doomed_id)
     with ctx.finish() as tx:
+        # Whoever enqueued a job in the moment of the mark has committed, or waits no more.
+        tx.tenant_rows.lock(doomed_id)
+        tx.tenant_rows.delete_some("job_queue", doomed_id, PAGE)
         tx.tenant_rows.anonymise(doomed_id)
 
 
@@ -45,7 +48,11 @@ def _stop(ctx: Context, doomed_id: UUID) -> None:
         Snoozed: one is.
     """
     with ctx.begin() as tx:
+        tx.identity.lock_organizations()
+        tx.tenant_rows.lock(doomed_id)
         tx.tenant_rows.close(doomed_id)
+    with ctx.begin() as tx:
+        tx.tenant_rows.silence(doomed_id)
     waiting = True
     while waiting:
         with ctx.begin() as tx:

@@ -15,6 +15,7 @@ from db.ops.overview import MOST, NAMED
 from db.transaction import SYSTEM, Tx
 from domain.billing.tiers import PLANS
 from domain.concepts.wording import counted
+from domain.events.outcomes import Flag
 from domain.ops.event_filters import FLAGS
 from domain.ops.metrics import percentile
 from domain.text.readable import quoted, readable, span
@@ -163,9 +164,12 @@ def _parked(tx: Tx) -> Iterator[Harm]:
         yield Harm(group, says, page, shell, row["number"], row["since"], cause=f"{kind}:{status.partition(':')[2]}")
 
 
+MEANS: Final = {Flag.DELETED_TENANT.value: "money for a deleted tenant, which a person has to end or give back"}
+
+
 def _flagged(tx: Tx) -> Iterator[Harm]:
     for row in tx.overview.flagged():
-        flag = readable(row["flag"]).replace("_", " ")
+        flag = MEANS.get(row["flag"]) or readable(row["flag"]).replace("_", " ")
         says = f"{_counted(row['number'], 'event')} of the last 30 days {_is(row['number'])} flagged: {flag}."
         is_listed = row["flag"] in FLAGS
         page = f"events?flag={row['flag'] if is_listed else 'any'}"

@@ -44,7 +44,7 @@ def rebuild(
     """
     with db.transaction(SYSTEM) as tx:
         if tenant_id is not None:
-            tx.tenants.get(tenant_id)
+            tx.tenants.seen(tenant_id)
         customer_ids = tx.events.subjects("stripe")
         tenants = tx.billing.tenants_of_customers()
     groups: dict[UUID | str, list[str]] = {}

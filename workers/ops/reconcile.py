@@ -25,7 +25,7 @@ def compare_billing(app: App, *, tenant_id: UUID | None, since: datetime | None)
         raise NotSetUp("Stripe cannot be asked: STRIPE_SECRET_KEY is not set")
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        customer_id = None if tenant_id is None else tx.tenants.get(tenant_id)["stripe_customer_id"]
+        customer_id = None if tenant_id is None else tx.tenants.seen(tenant_id)["stripe_customer_id"]
     if tenant_id is None or customer_id is not None:
         begin = partial(app.db.transaction, SYSTEM)
         yield from books.compare_billing(begin, records, now, customer_id=customer_id, since=since)

@@ -35,7 +35,7 @@ def change_quota(app: App, tenant_id: UUID, count: int, *, who: str, reason: str
     changes nothing.
 
     Raises:
-        UnknownTenant: there is none of this id.
+        TenantDeleted, UnknownTenant: there is none of this id any more, or never was.
         Rejected: the rules of quota refuse it, the reason is missing or too long, or the key was used for something
             else.
     """
@@ -50,6 +50,7 @@ def change_quota(app: App, tenant_id: UUID, count: int, *, who: str, reason: str
         # The lock puts all that is done to this tenant's quota in one order, so that of one key the second sees the
         # first.
         quota = tx.quota.lock(tenant_id)
+        tx.tenants.get(tenant_id)
         if key is not None and (done := tx.actions.get(action_id)) is not None:
             if (done["action"], done["arguments"]) != (action, arguments):
                 raise Rejected(f"the key was used for another change: {done['says']}")

@@ -5,8 +5,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from db.ops.tenant_rows import KEPT
-from db.transaction import SYSTEM
-from domain.billing.subscriptions import TERMINAL
+from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected
 from domain.ops.actions import LONGEST_REASON, Outcome, Result
 from domain.posting.accounts import AccountStatus
@@ -24,6 +23,10 @@ KEEPS = KEPT | {
 """What is left of a deleted tenant, and why."""
 
 
+ROUNDS = 5
+"""So often accounts that were connected meanwhile are disconnected too."""
+
+
 class Begun(NamedTuple):
     """`job_id` deletes the rest; `accounts` says what became of each social account; `kept` what is left, and why."""
 
@@ -37,53 +40,83 @@ def name_of(app: App, tenant_id: UUID) -> str:
     UnknownTenant: there is none of this id.
     """
     with app.db.transaction(tenant_id) as tx:
-        return str(tx.tenants.get(tenant_id)["name"])
+        return str(tx.tenants.seen(tenant_id)["name"])
 
 
 def begin_deletion(app: App, tenant_id: UUID, *, who: str, reason: str) -> Begun:
-    """Close the tenant, and enqueue the job that deletes it; again, it goes on where it was cut short.
+    """Mark the tenant as deleted, and enqueue the job that deletes what it has; again, it goes on where it was cut
+    short.
 
     Raises:
         UnknownTenant: there is none of this id.
-        Conflict: a subscription runs at Stripe, and would go on being paid.
+        Conflict: a subscription runs at Stripe, and would go on being paid; or accounts are connected as fast as they
+            are disconnected.
         Rejected: the reason is missing or too long.
     """
     reason = reason.strip()
     if not reason or len(reason) > LONGEST_REASON:
         raise Rejected(f"give a reason of 1 to {LONGEST_REASON} characters: people will ask why")
     with app.db.transaction(SYSTEM) as tx:
-        row = tx.tenants.get(tenant_id)
-        subscriptions, _ = tx.billing.of_tenant(tenant_id, row["stripe_customer_id"])
-        accounts = tx.social_accounts.listed(tenant_id)
-    if running := sorted(each.id for each in subscriptions if each.status not in TERMINAL):
+        tx.tenants.seen(tenant_id)
+        _check_subscriptions(tx, tenant_id)
+    answers: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        for each in _connected(app, tenant_id):
+            answers[str(each)] = disconnect(app, tenant_id, each).says
+        with app.db.transaction(SYSTEM) as tx:
+            job_id = _mark(tx, tenant_id, who=who, reason=reason, accounts=len(answers))
+        if job_id is not None:
+            return Begun(job_id, answers, KEEPS)
+    raise Conflict("ACCOUNTS_CONNECTED", "its accounts are being connected right now: try again")
+
+
+def _mark(tx: Tx, tenant_id: UUID, *, who: str, reason: str, accounts: int) -> UUID | None:
+    """Mark it in one commit with the job and the audit; None if an account was connected meanwhile.
+
+    Raises:
+        Conflict: a subscription has begun meanwhile.
+    """
+    tx.identity.lock_organizations()
+    # Whoever adds to the tenant, Stripe's events included, has either committed, or finds the mark.
+    tx.tenant_rows.lock(tenant_id)
+    before = tx.tenants.seen(tenant_id)
+    _check_subscriptions(tx, tenant_id)
+    if any(each["status"] != AccountStatus.DISCONNECTED for each in tx.social_accounts.listed(tenant_id)):
+        return None
+    if tx.tenant_rows.close(tenant_id):
+        tx.quota.record(tenant_id, "grant", f"person:{who}", tx.quota.lock(tenant_id), amount=0)
+    job_id = delete.enqueue(tx, doomed_id=tenant_id)
+    result = Result(
+        Outcome.DONE,
+        f"closed; the job {job_id} deletes what it has",
+        {"tier": before["subscription_tier"], "accounts": accounts},
+        {"job_id": job_id},
+    )
+    action_id = uuid4()
+    tx.actions.begin(
+        action_id,
+        who=f"person:{who}",
+        action="tenants.delete",
+        target=f"tenant:{tenant_id}",
+        arguments={},
+        reason=reason,
+    )
+    tx.actions.end(action_id, result)
+    return job_id
+
+
+def _check_subscriptions(tx: Tx, tenant_id: UUID) -> None:
+    """Raises:
+    Conflict: one runs.
+    """
+    if tx.tenants.seen(tenant_id)["deleted_at"] is None and (running := tx.billing.running_for(tenant_id)):
         raise Conflict(
             "SUBSCRIPTION_RUNS",
             f"{', '.join(running)} runs at Stripe, and would be paid for nothing: cancel it there first",
         )
-    answers = {
-        str(each["id"]): disconnect(app, tenant_id, each["id"]).says
-        for each in accounts
-        if each["status"] != AccountStatus.DISCONNECTED
-    }
+
+
+def _connected(app: App, tenant_id: UUID) -> list[UUID]:
     with app.db.transaction(SYSTEM) as tx:
-        tx.quota.lock(tenant_id)
-        before = tx.tenants.get(tenant_id)
-        tx.tenant_rows.close(tenant_id)
-        job_id = delete.enqueue(tx, doomed_id=tenant_id)
-        result = Result(
-            Outcome.DONE,
-            f"closed; the job {job_id} deletes what it has",
-            {"tier": before["subscription_tier"], "accounts": len(accounts)},
-            {"job_id": job_id},
-        )
-        action_id = uuid4()
-        tx.actions.begin(
-            action_id,
-            who=f"person:{who}",
-            action="tenants.delete",
-            target=f"tenant:{tenant_id}",
-            arguments={},
-            reason=reason,
-        )
-        tx.actions.end(action_id, result)
-    return Begun(job_id, answers, KEEPS)
+        listed = tx.social_accounts.listed(tenant_id)
+    return [each["id"] for each in listed if each["status"] != AccountStatus.DISCONNECTED]

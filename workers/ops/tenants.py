@@ -12,7 +12,7 @@ from domain.concepts.timing import is_zone
 from domain.events.outcomes import Status
 from domain.ops.event_filters import EventFilter
 from domain.ops.masking import masked_email, masked_text
-from domain.ops.tenant_filters import TenantFilter
+from domain.ops.tenant_filters import DELETED, TenantFilter
 from domain.quota.explain import backing, explain, explain_as_of
 from workers.app import App
 from workers.ops.event_views import event_list
@@ -80,11 +80,11 @@ def find_with_people(app: App, tenant_id: UUID) -> Row:
         UnknownTenant: there is no such tenant.
     """
     with app.db.transaction(tenant_id) as tx:
-        row = tx.tenants.get(tenant_id)
+        row = tx.tenants.seen(tenant_id)
         people = tx.identity.of_tenant(tenant_id)
         tx.work_as(SYSTEM)
         answering = tx.identity.answering(tenant_id)
-        deserted = tx.tenants.is_deserted(tenant_id)
+        deserted = row["deleted_at"] is None and tx.tenants.is_deserted(tenant_id)
         behind = backing(*tx.billing.of_tenant(tenant_id, row["stripe_customer_id"]), app.ports.prices)
     return row | {
         "only_banned_people_answer": bool(answering) and all(person["banned"] for person in answering),
@@ -124,7 +124,7 @@ def tenant_list(app: App, wanted: TenantFilter, *, limit: int = PAGE) -> TenantL
     """Return the newest tenants that match, from the place `wanted.after` on."""
     with app.db.transaction(SYSTEM) as tx:
         found, now = tx.tenant_views.page(wanted, limit=limit), tx.now()
-    rows = [row | {"harms": _harms(row), "cost": _cost(row)} for row in found.rows]
+    rows = [_of_the_list(row) | {"cost": _cost(row)} for row in found.rows]
     count = f"{found.count:,}" if found.count <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
     return TenantList(now, rows, None if found.further is None else replace(wanted, after=found.further), count)
 
@@ -178,7 +178,7 @@ def explain_quota_as_of(app: App, tenant_id: UUID, at: datetime) -> list[str]:
         UnknownTenant: there is no such tenant.
     """
     with app.db.transaction(tenant_id) as tx:
-        tx.tenants.get(tenant_id)
+        tx.tenants.seen(tenant_id)
         return explain_as_of(*tx.tenant_views.quota_as_of(tenant_id, at), at)
 
 
@@ -190,7 +190,7 @@ def explain_quota(app: App, tenant_id: UUID) -> QuotaExplanation:
     """
     with app.db.transaction(tenant_id) as tx:
         tx.explain.use_one_snapshot()
-        tenant = tx.tenants.get(tenant_id)
+        tenant = tx.tenants.seen(tenant_id)
         quota, now = tx.tenant_views.quota(tenant_id), tx.now()
         entries = tx.quota.ledger(tenant_id, limit=10_000, since=quota.period_start)
         held = tx.quota.held(tenant_id)
@@ -209,6 +209,13 @@ def explain_quota(app: App, tenant_id: UUID) -> QuotaExplanation:
     linked = tenant["stripe_subscription_id"]
     why = explain_plan(tenant["subscription_tier"], linked, subscriptions, invoices, app.ports.prices)
     return QuotaExplanation(tenant["name"], quota.used, quota.available(now), sentences, why)
+
+
+def _of_the_list(row: Row) -> Row:
+    """Return a row with its harms. A deleted tenant has none, and no other status."""
+    if row["deleted_at"] is not None:
+        return row | {"harms": [], "deserted": False, "subscription_status": DELETED}
+    return row | {"harms": _harms(row)}
 
 
 def _harms(row: Row) -> list[str]:

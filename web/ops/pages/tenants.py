@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.billing.tiers import Tier
 from domain.errors import UnknownTenant
 from domain.ops.event_filters import event_filter
-from domain.ops.tenant_filters import HARMS, NAMES, TenantFilter, query_of, tenant_filter
+from domain.ops.tenant_filters import DELETED, HARMS, NAMES, TenantFilter, query_of, tenant_filter
 from domain.text.filters import SenselessFilter
 from domain.text.shell import command
 from web.ops.page import Look, NothingThere, Page, WrongFilter
@@ -25,6 +25,7 @@ STATUSES = (
     "incomplete_expired",
     "paused",
     "none",
+    DELETED,
 )
 
 
