@@ -77,7 +77,7 @@ WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
     WHEN 'parked:other_customer' THEN EXISTS (
         SELECT FROM stripe_customers customer JOIN tenants tenant ON tenant.id = customer.tenant_id
         WHERE customer.id = event.subject
-              AND (deleted_at IS NOT NULL OR coalesce(tenant.stripe_customer_id = customer.id, true)))
+              AND (customer.deleted_at IS NOT NULL OR coalesce(tenant.stripe_customer_id = customer.id, true)))
     WHEN 'parked:unknown_price' THEN EXISTS (
         SELECT FROM stripe_subscriptions subscription
         WHERE subscription.id = event.payload #>> '{{data,object,id}}'

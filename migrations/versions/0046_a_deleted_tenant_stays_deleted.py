@@ -3,7 +3,8 @@
 Safe under load: a column without a default, an index that is built without a lock, a short lock of one table at a time
 for each trigger, and a constraint that is validated without making anyone wait. Outside a transaction, so that no lock
 lasts; every step can be repeated after a failure. The release before begins deletions without a mark: its job, or that
-of this release, is followed by one. What it would begin for a marked tenant is refused to it, too.
+of this release, is followed by one. What it would begin for a marked tenant is refused to it, too. Until it is
+replaced, parked events wait: its look for those that can be released names a `deleted_at` without its table, and fails.
 
 Tenants that were deleted before get their mark by what operators did.
 """

@@ -29,7 +29,6 @@ BY_CONTRAST = {
     "media.kind image": "whatever is no video; `kind_of` makes it of the content type",
     "media.kind video": "`kind_of` makes it of the content type",
     "provider_jobs.state cancelled": "what the provider answers of a clip (`ClipState`), by its own word",
-    "quota_ledger.kind grant": "`ledger_kind` of `domain/billing/books.py` names the entry of a change of plan",
     "quota_holds.status released": "a hold that is neither held nor settled may be taken again: those two are compared",
     "job_steps.status intended": "a step that is not confirmed is looked for before it is done again",
     "job_steps.status unknown": "as intended: what is not confirmed is looked for; people see the difference",

@@ -154,8 +154,8 @@ def test_many_who_begin_something_while_it_is_deleted_leave_nothing(app: App) ->
             start.wait()
             job_id = begin_deletion(app, tenant_id, **WHY).job_id
             [before] = sql(app, "SELECT count(*) FROM job_queue WHERE tenant_id = %s", tenant_id)
-            said = [each.result() for each in results]
-        assert set(said) <= {"refused", "done 20"}
+            answers = [each.result() for each in results]
+        assert set(answers) <= {"refused", "done 20"}
         assert sql(app, "SELECT count(*) FROM job_queue WHERE tenant_id = %s", tenant_id) == [before], "late ones"
         drain(app)
         assert job_row(app, job_id)["status"] == "completed"
@@ -173,7 +173,7 @@ def state(app: App, tenant_id: UUID) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("subscription_tier", "monthly_quota", "quota_granted", "daily_enabled"))
 
 
-def said(app: App, jobs: list[UUID]) -> list[tuple[str, str | None]]:
+def outcomes(app: App, jobs: list[UUID]) -> list[tuple[str, str | None]]:
     rows = [event_row(app, job_id) for job_id in jobs]
     return [(row["status"], row["flag"]) for row in rows]
 
@@ -186,7 +186,7 @@ def test_a_checkout_that_ends_after_the_deletion_is_recorded_and_a_person_is_tol
         jobs.append(a_stripe_event(app, body))
         drain(app)
     assert state(app, tenant_id) == CLOSED
-    assert {flag for _, flag in said(app, jobs)} == {"deleted_tenant"}
+    assert {flag for _, flag in outcomes(app, jobs)} == {"deleted_tenant"}
     assert "money for a tenant that was deleted on 20" in event_row(app, jobs[-1])["detail"]
     assert "sub_1" in event_row(app, jobs[-1])["detail"]
     with app.db.transaction(SYSTEM) as tx:
@@ -225,7 +225,7 @@ def test_events_in_any_order_around_the_deletion_never_make_it_pay_again(app: Ap
         assert refused == ([] if deleted else ["SUBSCRIPTION_RUNS"])
         if deleted:
             assert state(app, tenant_id) == CLOSED
-            assert ("deleted_tenant" in {flag for _, flag in said(app, late)}) is True
+            assert ("deleted_tenant" in {flag for _, flag in outcomes(app, late)}) is True
         else:
             assert row["subscription_tier"] == "PRO"
 
@@ -255,7 +255,7 @@ def test_of_a_deletion_and_a_checkout_at_once_one_wins(app: App) -> None:
         assert (row["deleted_at"] is not None) is result.result()
         if result.result():
             assert state(app, tenant_id) == CLOSED
-            assert "deleted_tenant" in {flag for _, flag in said(app, jobs)}
+            assert "deleted_tenant" in {flag for _, flag in outcomes(app, jobs)}
         else:
             assert row["subscription_tier"] == "PRO"
 
