@@ -53,9 +53,16 @@ AT: Final = Argument("at", "When", _moment, required=False, option="--at", hint=
 PLATFORM: Final = Argument(
     "platform", "Platform", required=False, choices=SCORED, open=True, option="--platform", hint="empty: all of them"
 )
+CONCEPTS: Final = Argument("count", "Concepts", _whole, least=1, most=1_000_000)
 HORIZON: Final = Argument(
     "horizon", "Age", required=False, choices=tuple(LEARNED), open=True, option="--horizon", hint="empty: both"
 )
+
+
+def _granted_before(before: Values, after: Values) -> Values | None:
+    """What was granted is taken again, and the other way round."""
+    count = abs(int(after.get("granted", 0)) - int(before.get("granted", 0)))
+    return {"count": count} if count else None
 
 
 def _limits_before(before: Values, after: Values) -> Values | None:
@@ -275,6 +282,38 @@ ALL: Final = (
         "Reset quota",
         "Start the running period's count anew. The next reset stays where it is.",
         warns="The tenant can use the whole quota again.",
+    ),
+    Action(
+        "quota.grant",
+        Kind.TENANT,
+        "quota grant",
+        "Grant concepts",
+        "Give the tenant more concepts, for what is left of the running period.",
+        arguments=(CONCEPTS,),
+        undo="quota.take",
+        undo_arguments=_granted_before,
+        needs_reason=True,
+    ),
+    Action(
+        "quota.take",
+        Kind.TENANT,
+        "quota take",
+        "Take concepts",
+        "Take concepts that are left, for what is left of the running period. What is used or held stays.",
+        arguments=(CONCEPTS,),
+        undo="quota.grant",
+        undo_arguments=_granted_before,
+        needs_reason=True,
+    ),
+    Action(
+        "tenant.delete",
+        Kind.TENANT,
+        "tenants delete",
+        "Delete",
+        "Let nobody in any more, disconnect its accounts at their platforms, and have a job delete its rows and files.",
+        warns="It cannot be undone: export it first (viral tenants export). It is refused while a subscription runs.",
+        arguments=(Argument("name", "Type the tenant's name, or its id", hint="as it is shown above", typed=True),),
+        needs_reason=True,
     ),
     Action(
         "provider.enable",

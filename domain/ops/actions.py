@@ -90,7 +90,8 @@ class Argument:
     numbers have their bounds, `least` and `most`, so that a form can say them. A `flag` is there or not: its only
     choice is `yes`, its value True, and its option stands alone.
     `open`: who performs the action judges the value, by rules that have words of their own. `whole`: it is of a whole
-    queue, not of one tenant's part."""
+    queue, not of one tenant's part. `typed`: who acts on the page types it, to be sure; the shell asks for it by
+    itself."""
 
     name: str
     label: str
@@ -104,6 +105,7 @@ class Argument:
     flag: bool = False
     open: bool = False
     whole: bool = False
+    typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ def _words(action: Action, arguments: Arguments) -> list[str]:
     words = []
     for each in action.arguments:
         value = arguments.get(each.name)
-        if value is None:
+        if value is None or each.typed:
             continue
         words += [each.option] if each.option else []
         words += [] if each.flag else [written(value)]

@@ -179,11 +179,12 @@ class Acting:
             state = await self._threads.run(partial(state_of, self._app, action.name, about))
         except Rejected as error:
             raise NothingThere(str(error)) from error
+        reason = "TEXT" if action.needs_reason else None
         shown = {
             "still": True,
             **{"action": action, "target": about, "state": state, "filled": filled, "refused": refused},
             **{"action_id": self._ids(), "back": place(about), "longest_reason": LONGEST_REASON},
-            "line": shell_line(action, about, filled.placeholders(action), filled.reason or None),
+            "line": shell_line(action, about, filled.placeholders(action), filled.reason or reason),
         }
         return self._frame.rendered(request, Titled("/act", action.verb), "act.html", shown, status)
 

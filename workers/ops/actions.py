@@ -24,10 +24,11 @@ from domain.ops.actions import (
     check_reason,
     read_arguments,
 )
+from domain.posting.accounts import AccountStatus
 from domain.text.readable import readable
 from domain.videos.profiles import NAMES
 from workers.app import App
-from workers.ops import accounts, post_stories, posts, queues, reflexion, tenants, videos
+from workers.ops import accounts, post_stories, posts, queues, reflexion, support, tenant_deletion, tenants, videos
 from workers.ops.acting import IN_TRANSACTION, find_job
 from workers.ops.events import find as find_event
 from workers.ops.jobs import Change
@@ -37,6 +38,9 @@ from workers.runtime.work import working
 
 Row = dict[str, Any]
 Performer = Callable[[App, Target, Arguments], Result]
+
+REASON = "reason"
+"""What performers find the reason under, of an action that needs one."""
 
 METRIC = "viral_operator_actions_total"
 
@@ -74,8 +78,9 @@ def perform(
         if not begun:
             return _before(tx, row_id, name, target)
         tx.notifications.count(METRIC, name)
+    asked = values | {REASON: kept} if action.needs_reason else values
     with working(work.current.get()._replace(cause=who)):
-        performed = _performed(app, row_id, name, target, values)
+        performed = _performed(app, row_id, name, target, asked)
     if performed.outcome is not Outcome.BEGUN:
         with app.db.transaction(SYSTEM) as tx:
             tx.actions.end(row_id, Result(performed.outcome, performed.says, performed.before, performed.after))
@@ -205,8 +210,20 @@ def _account(app: App, target: Target) -> Row:
 def _tenant(app: App, name: str, tenant_id: UUID) -> Row:
     if name.startswith("model."):
         return {"models": _models(app, tenant_id)}
+    if name == "tenant.delete":
+        return _all_of(app, tenant_id)
     row = tenants.find_quota(app, tenant_id)
     return _of(row, "quota", "used", "remaining", "resets_at")
+
+
+def _all_of(app: App, tenant_id: UUID) -> Row:
+    with app.db.transaction(SYSTEM) as tx:
+        row = tx.tenants.get(tenant_id)
+        accounts = tx.social_accounts.listed(tenant_id)
+    connected = sum(each["status"] != AccountStatus.DISCONNECTED for each in accounts)
+    shown = {"name": row["name"], "id": tenant_id, "plan": row["subscription_tier"]}
+    kept = "; ".join(f"{table}: {why}" for table, why in tenant_deletion.KEEPS.items())
+    return shown | {"subscription": row["subscription_status"], "accounts": connected, "what_is_kept": kept}
 
 
 def _models(app: App, tenant_id: UUID) -> dict[str, str]:
@@ -307,6 +324,21 @@ def _reset_quota(app: App, target: Target, arguments: Arguments) -> Result:
     )
 
 
+def _change_quota(app: App, target: Target, count: int) -> Result:
+    with app.db.transaction(SYSTEM) as tx:
+        before, after = tx.quota.change_granted(target.uuid, count, work.current.get().cause or "person:somebody")
+    return support.result_of(before, after, count)
+
+
+def _delete_tenant(app: App, target: Target, arguments: Arguments) -> Result:
+    if arguments["name"] not in (tenant_deletion.name_of(app, target.uuid), target.id):
+        raise Rejected("that is neither its name nor its id: nothing was deleted")
+    who = (work.current.get().cause or "person:somebody").partition(":")[2]
+    begun = tenant_deletion.begin_deletion(app, target.uuid, who=who, reason=arguments[REASON])
+    accounts = "".join(f"; account {account}: {says}" for account, says in begun.accounts.items())
+    return Result(Outcome.DONE, f"closed; the job {begun.job_id} deletes what it has{accounts}")
+
+
 PERFORMERS: Mapping[str, Performer] = {
     **{name: _in_transaction(name) for name in IN_TRANSACTION},
     "queue.pause": lambda app, target, _: queues.pause(app, *target.queue),
@@ -324,6 +356,9 @@ PERFORMERS: Mapping[str, Performer] = {
     "model.promote": _promote,
     "model.rollback": _roll_back,
     "quota.reset": _reset_quota,
+    "quota.grant": lambda app, target, arguments: _change_quota(app, target, arguments["count"]),
+    "quota.take": lambda app, target, arguments: _change_quota(app, target, -arguments["count"]),
+    "tenant.delete": _delete_tenant,
     "provider.enable": lambda app, target, _: videos.enable(app, target.id),
     "provider.disable": lambda app, target, _: videos.disable(app, target.id),
     "account.disconnect": _watched(

@@ -56,8 +56,7 @@ def change_quota(app: App, tenant_id: UUID, count: int, *, who: str, reason: str
                 raise Rejected(f"the key was used for another change: {done['says']}")
             return _changed(action_id, quota, quota.available(tx.now()), again=True, says=f"{done['says']} before")
         before, after = tx.quota.change_granted(tenant_id, count, f"person:{who}")
-        says = f"{counted(abs(count), 'concept')} {'granted' if count > 0 else 'taken'}"
-        result = Result(Outcome.DONE, says, _shown(before), _shown(after))
+        result = result_of(before, after, count)
         # Within this transaction, so that one without the other is not there.
         tx.actions.begin(
             action_id,
@@ -68,7 +67,13 @@ def change_quota(app: App, tenant_id: UUID, count: int, *, who: str, reason: str
             reason=reason,
         )
         tx.actions.end(action_id, result)
-        return _changed(action_id, after, after.available(tx.now()), again=False, says=says)
+        return _changed(action_id, after, after.available(tx.now()), again=False, says=result.says)
+
+
+def result_of(before: Quota, after: Quota, count: int) -> Result:
+    """Say what became of a quota of which `count` concepts were granted, or taken if it is negative."""
+    says = f"{counted(abs(count), 'concept')} {'granted' if count > 0 else 'taken'}"
+    return Result(Outcome.DONE, says, _shown(before), _shown(after))
 
 
 def _shown(quota: Quota) -> dict[str, Any]:

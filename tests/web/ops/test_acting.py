@@ -16,12 +16,13 @@ from starlette.testclient import TestClient
 from db.transaction import SYSTEM
 from domain.ops.action_list import ACTIONS
 from domain.ops.actions import Argument, Kind
-from tests.builders import an_ended_job, job_row
+from tests.builders import a_tenant, an_ended_job, job_row
 from tests.web.ops.forms import FROM_OWN, ORIGIN, forms_of, load, operator, send
 from tests.web.ops.hurting import make_it_hurt
 from web.ops.filters import place
 from workers.app import App
 from workers.ops.operators import create_token, revoke_token
+from workers.ops.tenants import find_quota
 
 EVIL = "</textarea></td><script>alert(1)</script><img src=x onerror=alert(2)>\" onclick='x' {{7*7}}"
 
@@ -275,6 +276,7 @@ def test_each_action_has_its_button_its_confirm_page_and_a_form_that_acts(app: A
         assert action.warns in text
         assert f"viral {action.words}" in text
         filled = {f"arg.{each.name}": value for each in action.arguments if (value := usual(each)) is not None}
+        filled |= {f"arg.{each.name}": about.partition(":")[2] for each in action.arguments if each.typed}
         [form] = forms_of(page.text)
         sent = send(ada, form, reason=f"to try {action.name}", **filled)
         assert sent.status_code in (303, 409), (action.name, sent.text)
@@ -286,3 +288,32 @@ def test_each_action_has_its_button_its_confirm_page_and_a_form_that_acts(app: A
     certain = ("job.retry", "queue.pause", "queue.resume", "queue.limit", "quota.reset", "provider.disable")
     assert {outcomes[name] for name in certain} == {"done"}, outcomes
     assert offered >= {*certain}, "what can be done is offered"
+
+
+def test_concepts_are_granted_with_a_reason_and_taken_again_by_undo(app: App, ada: TestClient) -> None:
+    tenant_id = a_tenant(app, name="Ada")
+    page = f"/ops/act/quota.grant?target=tenant:{tenant_id}"
+    assert "--reason TEXT" in ada.get(page).text
+    form = load(ada, page)
+    assert send(ada, form, **{"arg.count": "5"}).status_code == 400, "it needs a reason"
+    sent = send(ada, form, reason="an apology", **{"arg.count": "5"})
+    send(ada, form, reason="an apology", **{"arg.count": "5"})
+    assert find_quota(app, tenant_id)["remaining"] == 15
+    done = unescape(ada.get(sent.headers["location"]).text)
+    assert "5 concepts granted" in done
+    undo = f"/ops/act/quota.take?target=tenant%3A{tenant_id}&arg.count=5"
+    assert undo in done
+    send(ada, load(ada, undo), reason="granted twice", **{"arg.count": "5"})
+    assert find_quota(app, tenant_id)["remaining"] == 10
+
+
+def test_a_tenant_is_deleted_by_whoever_types_its_name(app: App, ada: TestClient) -> None:
+    tenant_id = a_tenant(app, name="Ada's films")
+    form = load(ada, f"/ops/act/tenant.delete?target=tenant:{tenant_id}")
+    wrong = send(ada, form, reason="asked by its owner", **{"arg.name": "Ada"})
+    assert (wrong.status_code, "neither its name nor its id" in unescape(wrong.text)) == (409, True)
+    form = load(ada, f"/ops/act/tenant.delete?target=tenant:{tenant_id}")
+    assert send(ada, form, reason="asked by its owner", **{"arg.name": "Ada's films"}).status_code == 303
+    with app.db.transaction(SYSTEM) as tx:
+        [(payload,)] = tx.driver.execute("SELECT payload FROM job_queue WHERE job_type LIKE 'tenants.%'").fetchall()
+    assert payload["doomed_id"] == str(tenant_id)
