@@ -1,4 +1,4 @@
-"""Acts of operators from the shell: one is performed and told, many are shown, asked about and followed."""
+"""Acts of operators from the shell: one is performed and reported, many are shown, confirmed and followed."""
 
 import sys
 from collections.abc import Mapping, Sequence

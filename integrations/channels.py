@@ -1,5 +1,5 @@
-"""The channels by which people of the operator are told: whatever apprise speaks (mail, Slack, Telegram, PagerDuty, and
-a hundred more), and a webhook that is signed as Standard Webhooks, which apprise cannot do.
+"""The channels by which people of the operator are notified: whatever apprise speaks (mail, Slack, Telegram, PagerDuty
+and a hundred more), and a webhook that is signed as Standard Webhooks, which apprise cannot do.
 
 apprise makes its own requests, to addresses that the operator wrote (docs/decisions/0059). It is imported when a
 message is first sent: that takes a second and 40 MB. No error repeats an address: they hold tokens and passwords.

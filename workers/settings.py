@@ -243,11 +243,11 @@ class Settings(BaseSettings):
     sentry_dsn: SentryDsn = SecretStr("")
     """Where errors that nobody foresaw are reported; without it, they are only logged. Needs the extra `sentry`."""
     notify_urls: NotifyUrls = ()
-    """Where people of the operator are told what hurts; without any, nobody is."""
+    """Where people of the operator are notified of what hurts; without any, nobody is."""
     notify_webhook_secret: WebhookSecret = SecretStr("")
     """What is sent to plain web addresses of NOTIFY_URLS is signed with it."""
     notify_quiet_hours: QuietHoursText = ""
-    """When people are told only what is urgent, such as `22:00-07:00`."""
+    """When people are notified only of what is urgent, such as `22:00-07:00`."""
     notify_timezone: TimeZone = "UTC"
     """The time zone of the quiet hours."""
     webhook_receiver_base_url: Https = ""

@@ -15,8 +15,8 @@ app = Group()
 
 COLUMNS = ("cause", "says", "number", "first_at", "sent_at", "ended_at", "shell")
 CHANNELS = ("channel", "sent_at", "waiting", "given_up", "error")
-NOTHING = "Nothing hurts of which people would be told."
-NO_CHANNEL = "NOTIFY_URLS is not set: nobody is told. See docs/notices.md."
+NOTHING = "Nothing hurts of which people would be notified."
+NO_CHANNEL = "NOTIFY_URLS is not set: nobody is notified. See docs/notices.md."
 
 
 @app.command("list")
@@ -25,9 +25,9 @@ def list_notices(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List what people are told of, and the channels.
+    """List the notices that people get, and the channels.
 
-    Of each cause there is one, however many it hurts. What is not told yet waits for the end of quiet hours, or for
+    Of each cause there is one, however many it hurts. What is not sent yet waits for the end of quiet hours, or for
     some minutes in which it may mend itself. For example: viral notices list --ended
 
     \b
@@ -57,7 +57,7 @@ def test() -> None:
     if not outcomes:
         console().print(NO_CHANNEL)
     for name, error in outcomes:
-        console().print(f"{name}: {error or 'taken'}", markup=False)
+        console().print(error or f"{name}: taken")
     if not outcomes or any(error for _, error in outcomes):
         raise typer.Exit(1)
 

@@ -20,7 +20,7 @@ Tenant = Annotated[UUID, typer.Option("--tenant", metavar="ID", help="The tenant
 
 @app.command("list")
 def list_endpoints(tenant: Tenant, as_json: AsJson = False) -> None:
-    """List the endpoints that a tenant's posts are told to.
+    """List the endpoints that are notified of a tenant's posts.
 
     One that takes nothing for five days, or answers 410, is disabled. For example: viral webhooks list --tenant ID
 
@@ -41,7 +41,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have an address told of a tenant's posts.
+    """Have an address notified of a tenant's posts.
 
     Its secret is shown this once. For example: viral webhooks create https://example.com/hook --tenant ID
 

@@ -75,7 +75,9 @@ INVARIANTS = {
         SELECT FROM social_posts p WHERE look_after < now() - interval '15 minutes' AND status = 'submitting'
         AND tenant_id NOT IN (SELECT id FROM tenants WHERE deleted_at IS NOT NULL)
         AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = p.job_id AND j.status IN ('pending', 'running'))""",
-    "no event is parked": "SELECT FROM webhook_events WHERE status LIKE 'parked:%'",
+    # One that came before what it needs is parked for moments, in a sound system.
+    "no event is parked for over 15 minutes": """
+        SELECT FROM webhook_events WHERE status LIKE 'parked:%' AND received_at < now() - interval '15 minutes'""",
     "no event of the last 30 days is flagged": """
         SELECT FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",
     # It looks back for as long as an ended job is surely kept.

@@ -1,4 +1,4 @@
-"""What people of the operator are told: notices, the messages that tell them, and whether each channel took them.
+"""The notices of people of the operator, the messages that bring them, and whether each channel took them.
 
 A delivery is claimed for some time, sent with no transaction open, and then settled; who dies in between lets the next
 one send it again, with the same id.
@@ -25,7 +25,7 @@ IS_MINE = "SELECT FROM notice_looks WHERE looked_at = %s FOR NO KEY UPDATE"
 
 COLUMNS = "id, cause, says, page, shell, number, first_at, last_at, sent_at, sent_number, ended_at, over_sent_at"
 
-# Of an end that nobody was told of for a day nobody is told any more.
+# Of an end that nobody was notified of for a day nobody is notified any more.
 UNSETTLED = f"""
 SELECT {COLUMNS} FROM notices
 WHERE ended_at IS NULL
@@ -111,7 +111,7 @@ class Notices:
         return None if row is None else row["looked_at"]
 
     def unsettled(self) -> list[Notice]:
-        """The notices that have not ended, and those whose end nobody was told of."""
+        """The notices that have not ended, and those whose end nobody was notified of."""
         return [_notice(row) for row in rows_of(self._driver, UNSETTLED)]
 
     def save(self, notices: Sequence[Notice]) -> None:
@@ -119,7 +119,7 @@ class Notices:
             values = {name: getattr(each, name) for name in Notice.__slots__}
             self._driver.execute(SAVE, values | {"says": list(each.says)})
 
-    def tell(self, message_id: UUID, title: str, text: str, content: Any, channels: Sequence[str]) -> None:
+    def add_message(self, message_id: UUID, title: str, text: str, content: Any, channels: Sequence[str]) -> None:
         """Have a message sent to these channels."""
         self._driver.execute(ADD_MESSAGE, (message_id, title, text, Jsonb(content)))
         self._driver.execute(ADD_DELIVERIES, (message_id, list(channels)))
@@ -144,7 +144,7 @@ class Notices:
         return rows_of(self._driver, CHANNELS)
 
     def prune_notices(self, before: datetime) -> None:
-        """Forget what ended, and what was sent, before then: there are as many as people were told."""
+        """Forget what ended, and what was sent, before then: there are as many as people were sent."""
         for statement in PRUNE.values():
             self._driver.execute(statement.encode(), {"before": before})
 

@@ -42,7 +42,7 @@ ON CONFLICT (tenant_id, endpoint_id, event_id) DO NOTHING
 
 
 def add_deliveries(driver: psycopg.Connection[Any], tenant_id: UUID, post_id: UUID, status: PostStatus) -> None:
-    """Have the tenant's programs told that a post has come to this state, if that is an event. To be called in the
+    """Have the tenant's programs notified that a post has come to this state, if that is an event. To be called in the
     transaction that brings it there, once."""
     if event := EVENT_OF.get(status):
         driver.execute(ADD, {"tenant_id": tenant_id, "post_id": post_id, "event": event})

@@ -178,7 +178,7 @@ store_views = table(
     timestamp("seen_at", now=True),
 )
 
-# What people of the operator are told (`domain/ops/notices.py`): one row for each stretch of a cause.
+# Of what people of the operator are notified (`domain/ops/notices.py`): one row for each stretch of a cause.
 notices = table(
     "notices",
     uuid_key(),
@@ -205,7 +205,7 @@ notice_looks = table(
     sa.CheckConstraint("id = 1", name="id"),
 )
 
-# What was told in one look, as all channels are sent it.
+# The notices of one look, as all channels are sent it.
 notice_messages = table(
     "notice_messages",
     uuid_key(),

@@ -1,9 +1,9 @@
-"""Notices: what people of the operator are told, and when. (A *notice* is told to a person; a *notification* is the
+"""Notices: of what people of the operator are notified, and when. (A *notice* is a person's; a *notification* is the
 queue's own, of a job.)
 
-A cause is what stands as harm on the operator's first look: "posts failed", whosoever. It is told once, however many it
-hurts; again only if it grew, if a day has passed and it still stands, or if it ended and came back; and once that it is
-over. All that is told in one look is one message.
+A cause is what stands as harm on the operator's first look: "posts failed", whosoever. Its notice is sent once, however
+many it hurts; again only if it grew, if a day has passed and it still stands, or if it ended and came back; and once
+that it is over. All notices of one look are one message.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +15,10 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 GROWN: Final = 10
-"""So many times more than was told is told at once."""
+"""So many times more than were notified of are notified of at once."""
 REMINDED_AFTER: Final = timedelta(days=1)
 URGENT_AGAIN: Final = timedelta(hours=1)
-"""What is urgent and became more is told again so long after it was told, outside quiet hours."""
+"""What is urgent and became more is sent again so long after it was sent, outside quiet hours."""
 ENDS_AFTER: Final = timedelta(minutes=10)
 """What is not seen for so long is over: a queue that is late every other minute is one trouble."""
 MOST_TEXT: Final = 3_500
@@ -29,7 +29,7 @@ MOST_SENTENCE: Final = 300
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of cause. `urgent` breaks the silence of quiet hours: money, effects outside of which nobody knows, and a
-    system that stands still. `holds` is how long it must stand before it is told, since it often mends itself. Of what
+    system that stands still. `holds` is how long it must stand before it is sent, since it often mends itself. Of what
     `lapses` by itself after some days nobody is reminded: there is nothing to resolve."""
 
     title: str
@@ -58,7 +58,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 
 class Why(StrEnum):
-    """Why a notice is told now."""
+    """Why a notice is sent now."""
 
     NEW = "new"
     GREW = "grew"
@@ -99,7 +99,7 @@ class Notice:
         return KINDS.get(self.cause.partition(":")[0], Kind(self.cause.replace("_", " ")))
 
 
-class Telling(NamedTuple):
+class Entry(NamedTuple):
     why: Why
     notice: Notice
 
@@ -149,12 +149,12 @@ def look(
     *,
     quiet: bool,
     new_id: Callable[[], UUID],
-) -> tuple[list[Notice], list[Telling]]:
+) -> tuple[list[Notice], list[Entry]]:
     """Bring the notices to what is seen now. Returns all of them as they are then (`before` are those that have not
-    ended, or of whose end nobody was told), and what is to be told of them in one message."""
+    ended, or of whose end nobody was notified), and the entries of the message that is due."""
     causes = {each.cause: each for each in seen}
     standing = {each.cause: each for each in before if each.ended_at is None}
-    # Of one that is there again, nobody is told that it was over.
+    # Of one that is there again, nobody is notified that it was over.
     found = [
         replace(each, over_sent_at=now) if each.cause in causes else each
         for each in before
@@ -166,13 +166,13 @@ def look(
         else:
             found.append(replace(notice, ended_at=now) if now - notice.last_at >= ENDS_AFTER else notice)
     found += [_begun(each, now, new_id()) for cause, each in causes.items() if cause not in standing]
-    tellings = [
-        Telling(why, notice)
+    entries = [
+        Entry(why, notice)
         for notice in found
         if (notice.ended_at is not None or notice.cause in causes) and (why := _why(notice, now, quiet=quiet))
     ]
-    after = {telling.notice.id: _sent(telling, now) for telling in tellings}
-    return [after.get(each.id, each) for each in found], sorted(tellings, key=_order)
+    after = {entry.notice.id: _sent(entry, now) for entry in entries}
+    return [after.get(each.id, each) for each in found], sorted(entries, key=_order)
 
 
 def _begun(seen: Seen, now: datetime, notice_id: UUID) -> Notice:
@@ -187,8 +187,8 @@ def _still(notice: Notice, seen: Seen, now: datetime) -> Notice:
 def _why(notice: Notice, now: datetime, *, quiet: bool) -> Why | None:
     kind = notice.kind
     if notice.ended_at is not None:
-        tell = notice.sent_at is not None and notice.over_sent_at is None and not quiet
-        return Why.OVER if tell else None
+        due = notice.sent_at is not None and notice.over_sent_at is None and not quiet
+        return Why.OVER if due else None
     if quiet and not kind.urgent:
         return None
     if notice.sent_at is None:
@@ -203,14 +203,14 @@ def _why(notice: Notice, now: datetime, *, quiet: bool) -> Why | None:
     return Why.STILL if ago >= REMINDED_AFTER and (more or not kind.lapses) else None
 
 
-def _sent(telling: Telling, now: datetime) -> Notice:
-    if telling.why is Why.OVER:
-        return replace(telling.notice, over_sent_at=now)
-    return replace(telling.notice, sent_at=now, sent_number=telling.notice.number)
+def _sent(entry: Entry, now: datetime) -> Notice:
+    if entry.why is Why.OVER:
+        return replace(entry.notice, over_sent_at=now)
+    return replace(entry.notice, sent_at=now, sent_number=entry.notice.number)
 
 
-def _order(telling: Telling) -> tuple[bool, bool, str]:
-    return telling.why is Why.OVER, not telling.notice.kind.urgent, telling.notice.cause
+def _order(entry: Entry) -> tuple[bool, bool, str]:
+    return entry.why is Why.OVER, not entry.notice.kind.urgent, entry.notice.cause
 
 
 # --- words ------------------------------------------------------------------------------------------------------
@@ -220,19 +220,19 @@ NAMES: Final = str.maketrans({"<": "‹", ">": "›", "@": "＠", "`": "'"})
 
 HEADS: Final = {
     Why.NEW: "New",
-    Why.GREW: "More than was told",
+    Why.GREW: "More than before",
     Why.STILL: "Still so after a day",
     Why.OVER: "Over",
 }
 
 
-def message(tellings: Sequence[Telling], *, base: str) -> Message:
+def message(entries: Sequence[Entry], *, base: str) -> Message:
     """Write the message of one look. `base` is the address of `/ops`, without a slash at its end."""
-    first, others = tellings[0], len(tellings) - 1
+    first, others = entries[0], len(entries) - 1
     title = f"{HEADS[first.why]}: {first.notice.kind.title}"
     if others:
         title += f" (and {others} more)"
-    parts = [_part(each, base) for each in tellings]
+    parts = [_part(each, base) for each in entries]
     text, left = parts[0], len(parts) - 1
     for part in parts[1:]:
         if len(text) + len(part) > MOST_TEXT:
@@ -243,7 +243,7 @@ def message(tellings: Sequence[Telling], *, base: str) -> Message:
     return Message(title.translate(NAMES), text.translate(NAMES))
 
 
-def content(tellings: Sequence[Telling], *, base: str) -> list[dict[str, object]]:
+def content(entries: Sequence[Entry], *, base: str) -> list[dict[str, object]]:
     """Return the same for programs: JSON values."""
     return [
         {
@@ -258,12 +258,12 @@ def content(tellings: Sequence[Telling], *, base: str) -> list[dict[str, object]
             "page": f"{base}/{notice.page}",
             "shell": notice.shell,
         }
-        for why, notice in tellings
+        for why, notice in entries
     ]
 
 
-def _part(telling: Telling, base: str) -> str:
-    why, notice = telling
+def _part(entry: Entry, base: str) -> str:
+    why, notice = entry
     if why is Why.OVER:
         ended = notice.ended_at or notice.last_at
         return f"{HEADS[why]}: {notice.kind.title}. It stood from {_when(notice.first_at)} to {_when(ended)}."
@@ -279,7 +279,7 @@ def _when(moment: datetime) -> str:
 # --- when a channel fails ---------------------------------------------------------------------------------------
 
 WAITS: Final = tuple(timedelta(seconds=each) for each in (15, 60, 300, 900, 3600, 3600, 3600, 3600, 7200, 7200))
-"""After each attempt that a channel did not take. After the last the message is given up: what still stands is told
+"""After each attempt that a channel did not take. After the last the message is given up: what still stands is sent
 again the next day anyway."""
 
 

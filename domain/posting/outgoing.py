@@ -1,4 +1,4 @@
-"""Outgoing webhooks: what tenants' own programs are told of their posts, signed, at least once, in any order.
+"""Outgoing webhooks: of what tenants' own programs are notified, signed, at least once, in any order.
 
 An *endpoint* is an address of a tenant's; a *delivery* is one event on its way to one endpoint. (A *webhook event* is
 what Stripe or Clerk sent to us.)

@@ -33,7 +33,7 @@ from domain.quota.quota import add_months
 from simulators.demo.tenants import LEAST, Tenant
 from simulators.platforms.growth import numbers_at
 
-ON_PURPOSE = ("no job waits for a person", "no clip is in doubt", "no event is parked")
+ON_PURPOSE = ("no job waits for a person", "no clip is in doubt", "no event is parked for over 15 minutes")
 """The invariants of `viral doctor` that the demo breaks, so that there is something to mend."""
 
 RELEASES = ("0.0.4", "0.0.5", "0.0.6", "0.0.7", "0.0.8", "0.0.9")

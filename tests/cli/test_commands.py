@@ -625,6 +625,11 @@ def an_event_without_its_job(app: App) -> None:
     sql(app, "UPDATE webhook_events SET received_at = now() - interval '1 hour' WHERE id = %s", event_id)
 
 
+def an_event_parked_for_long(app: App) -> None:
+    event_id = an_event(app, "evt_1", status="parked:unknown_customer")
+    sql(app, "UPDATE webhook_events SET received_at = now() - interval '16 minutes' WHERE id = %s", event_id)
+
+
 def a_flagged_event(app: App) -> None:
     sql(app, "UPDATE webhook_events SET flag = 'refund' WHERE id = %s", an_event(app, "evt_1"))
 
@@ -639,8 +644,8 @@ def sql(app: App, statement: str, *values: object) -> None:
     [
         (a_failed_job, "no job waits for a person", "warn", "viral jobs list --status failed"),
         (
-            lambda app: an_event(app, "evt_1", status="parked:unknown_customer"),
-            "no event is parked",
+            an_event_parked_for_long,
+            "no event is parked for over 15 minutes",
             "warn",
             "viral events list --status parked",
         ),

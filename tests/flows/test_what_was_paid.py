@@ -263,7 +263,9 @@ def test_without_a_key_it_waits_to_be_seen_and_is_released_by_one(
     assert event_row(app, job_id)["status"] == "parked:incomplete"
     assert event_row(app, job_id)["flag"]
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.health.violations("no event is parked") == 1
+        assert tx.health.violations("no event is parked for over 15 minutes") == 0
+        tx.driver.execute(b"UPDATE webhook_events SET received_at = received_at - interval '16 minutes'")
+        assert tx.health.violations("no event is parked for over 15 minutes") == 1
         assert any_parked(tx, tx.now())
     run(app, release_parked)
     assert event_row(app, job_id)["status"] == "parked:incomplete"

@@ -1,4 +1,4 @@
-"""`/api/webhooks`: endpoints of the tenant's own programs, which are told of its posts, and what was sent to them.
+"""`/api/webhooks`: endpoints of the tenant's own programs, which are notified of its posts, and what was sent to them.
 
 Each request is a POST, signed as Standard Webhooks (docs/notices.md says how to verify one). It is sent at least once,
 in any order.
@@ -26,7 +26,7 @@ Writer = Annotated[Caller, requires(ApiScope.WEBHOOKS_WRITE)]
 
 
 class EndpointRequest(RequestBody):
-    """An https address, and the events that it is told of: `post.published`, `post.failed`; all of them if none is
+    """An https address, and the events that it is notified of: `post.published`, `post.failed`; all of them if none is
     named."""
 
     url: str
@@ -95,7 +95,7 @@ def list_endpoints(caller: Reader, app: Running) -> list[Endpoint]:
 
 @routes.post("", status_code=201, responses=documented(_409="`TOO_MANY_ENDPOINTS`: delete one first"))
 def create_endpoint(body: EndpointRequest, caller: Writer, app: Running, response: Response) -> CreatedEndpoint:
-    """Have an address told of what happens from now on; its secret is shown this once."""
+    """Have an address notified of what happens from now on; its secret is shown this once."""
     created = outgoing.create(app, caller.tenant_id, body.url, body.events)
     response.headers["Cache-Control"] = "no-store"
     return CreatedEndpoint(**created.endpoint, secret=created.secret)

@@ -1,4 +1,4 @@
-"""Outgoing webhooks: what tenants' own programs are told of their posts."""
+"""Outgoing webhooks: what tenants' own programs are notified of."""
 
 from datetime import datetime, timedelta
 from uuid import UUID

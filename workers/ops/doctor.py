@@ -65,7 +65,7 @@ WAITS_FOR_A_PERSON = frozenset(
         "no job waits for a person",
         "no clip is in doubt",
         "a post that is being submitted has a job",
-        "no event is parked",
+        "no event is parked for over 15 minutes",
         "no event of the last 30 days is flagged",
         "a paying tenant has a person",
         "somebody who is not banned answers for every tenant that pays",
@@ -95,9 +95,9 @@ ABOUT = {
     ),
     "no job waits for a person": "see `viral jobs list --status failed`",
     "no clip is in doubt": "see `viral videos list --status unconfirmed`, and `viral videos resolve`",
-    "no event is parked": "see `viral events list --status parked`",
+    "no event is parked for over 15 minutes": "see `viral events list --status parked`",
     "a ready job is begun within a minute": (
-        "more is enqueued than the workers get done, or they are not told of it: see `viral queues list`, "
+        "more is enqueued than the workers get done, or they are not notified of it: see `viral queues list`, "
         "and `viral jobs explain` of one"
     ),
     "no event of the last 30 days is flagged": "a person should look: see `viral events list --flagged`",
@@ -167,7 +167,7 @@ def steps(calendar: Sequence[Timetable]) -> list[Step]:
         Step("learning", check_learning),
         Step("autopilots", check_autopilots),
         Step("types of waiting jobs", _types),
-        Step("people are told", notices.check),
+        Step("people are notified", notices.check),
         *(Step(name, partial(_invariant, name)) for name in INVARIANTS),
         Step("rows hold only what can be meant", _odd_rows),
     ]

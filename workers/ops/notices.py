@@ -1,7 +1,7 @@
-"""Tells people of the operator what hurts: looks once a minute, and sends what is to be told.
+"""Notifies people of the operator of what hurts: looks once a minute, and sends the notices that are due.
 
-Every long-lived process (web, worker, scheduler) has this thread, and one of them has its turn. It is no job: what has
-to be told first is that jobs do not run. So the last process that lives tells of the others
+Every long-lived process (web, worker, scheduler) has this thread, and one of them has its turn. It is no job: the
+first to be notified of is that jobs do not run. So the last process that lives notifies people of the others
 (docs/decisions/0059-who-tells-when-nothing-runs.md).
 """
 
@@ -69,7 +69,7 @@ class NoticeWatch:
             self._thread.join(timeout=STOPS_WITHIN)
 
     def take_turn(self, every: timedelta = EVERY) -> Message | None:
-        """Look, if nobody did for so long, and write down what is to be told: the message, if there is any."""
+        """Look, if nobody did for so long, and write down the message that is due, if there is any."""
         with self._app.db.transaction(SYSTEM) as tx:
             turn = tx.notices.take_turn(every)
         if turn is None:
@@ -89,7 +89,7 @@ class NoticeWatch:
                 return None
             written = message(tellings, base=base)
             names = [*self._channels]
-            tx.notices.tell(tx.new_id(), written.title, written.text, content(tellings, base=base), names)
+            tx.notices.add_message(tx.new_id(), written.title, written.text, content(tellings, base=base), names)
         log.info("notices.sent", title=written.title, causes=[telling.notice.cause for telling in tellings])
         return written
 
@@ -136,7 +136,7 @@ class NoticeWatch:
 
 
 def causes(status: overview.Status) -> Iterator[Seen]:
-    """Put all harms of one cause into one, and add the doubts that people are told of."""
+    """Put all harms of one cause into one, and add the doubts that people are notified of."""
     by_cause: dict[str, list[overview.Harm]] = {}
     for harm in status.harms:
         by_cause.setdefault(harm.cause, []).append(harm)
@@ -205,7 +205,7 @@ class Report:
 
 
 def report(app: App, *, ended: bool = False, limit: int = 50) -> Report:
-    """Return what people were told, and what is not told yet."""
+    """Return the notices that people were sent, and those that are not sent yet."""
     with app.db.transaction(SYSTEM) as tx:
         return _report(app, tx, ended=ended, limit=limit)
 
@@ -259,4 +259,4 @@ def check(app: App, tx: Tx) -> tuple[str, str]:
     if failing := [each for each in found.channels if each.set and (each.given_up or (each.waiting and each.error))]:
         return "warn", f"{failing[0].error}: try it with `viral notices test`"
     named = ", ".join(each.name for each in channels)
-    return "ok", f"people are told by {named}"
+    return "ok", f"people are notified by {named}"

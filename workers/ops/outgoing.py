@@ -20,7 +20,7 @@ class Created(NamedTuple):
 
 
 def create(app: App, tenant_id: UUID, url: str, events: Sequence[str] = ()) -> Created:
-    """Add an endpoint, which is told from now on of these events, or of all.
+    """Add an endpoint, which is notified from now on of these events, or of all.
 
     Raises:
         Rejected, Conflict: it may not be.

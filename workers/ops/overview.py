@@ -71,7 +71,7 @@ class Harm:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something that cannot be known now, or only in part, and why. People are told of one with a `cause`."""
+    """Something that cannot be known now, or only in part, and why. People are notified of one with a `cause`."""
 
     says: str
     shell: str

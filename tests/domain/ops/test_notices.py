@@ -1,4 +1,4 @@
-"""When people are told: once per cause, again if it grew, still stands or came back, and once that it is over."""
+"""When people are notified: once per cause, again if it grew, still stands or came back, and once that it is over."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -12,10 +12,10 @@ from domain.ops.notices import (
     ENDS_AFTER,
     MOST_TEXT,
     WAITS,
+    Entry,
     Notice,
     QuietHours,
     Seen,
-    Telling,
     Why,
     look,
     message,
@@ -36,10 +36,10 @@ class Operator:
     def hears(self, at: datetime, *seen: tuple[str, int], quiet: bool = False) -> list[tuple[str, Why]]:
         found = [Seen(cause, (f"{number} of {cause}.",), "jobs", "viral status", number) for cause, number in seen]
         unsettled = [each for each in self.notices if each.over_sent_at is None]
-        after, tellings = look(unsettled, found, at, quiet=quiet, new_id=uuid4)
+        after, entries = look(unsettled, found, at, quiet=quiet, new_id=uuid4)
         ids = {each.id for each in after}
         self.notices = [*(each for each in self.notices if each.id not in ids), *after]
-        return [(telling.notice.cause, telling.why) for telling in tellings]
+        return [(entry.notice.cause, entry.why) for entry in entries]
 
 
 def test_a_cause_is_told_once_and_once_that_it_is_over() -> None:
@@ -146,13 +146,13 @@ def test_what_are_no_quiet_hours_is_refused(text: str) -> None:
         parse_quiet_hours(text)
 
 
-def tellings(number: int, says: str = "Ada's shop has 3 failed jobs.") -> Sequence[Telling]:
+def entries(number: int, says: str = "Ada's shop has 3 failed jobs.") -> Sequence[Entry]:
     notice = Notice(uuid4(), "failed_jobs", (says,), "failures", "viral failures list", 3, NOON, NOON)
-    return [Telling(Why.NEW, notice)] * number
+    return [Entry(Why.NEW, notice)] * number
 
 
 def test_a_message_says_what_since_when_where_and_what_to_type() -> None:
-    assert message(tellings(1), base="https://viral.example/ops") == (
+    assert message(entries(1), base="https://viral.example/ops") == (
         "New: Jobs have failed",
         "New: Jobs have failed, since 2026-11-28 12:00 UTC\n- Ada's shop has 3 failed jobs.\n"
         "    https://viral.example/ops/failures\n    viral failures list",
@@ -160,7 +160,7 @@ def test_a_message_says_what_since_when_where_and_what_to_type() -> None:
 
 
 def test_a_message_has_a_bound_and_no_name_in_it_calls_anybody() -> None:
-    written = message(tellings(60, "<!channel> @everyone `x` " + "name " * 100), base="https://viral.example/ops")
+    written = message(entries(60, "<!channel> @everyone `x` " + "name " * 100), base="https://viral.example/ops")
     assert len(written.text) < MOST_TEXT + 100
     assert "more: https://viral.example/ops/notices" in written.text
     assert not set("<>@`") & set(written.text + written.title)

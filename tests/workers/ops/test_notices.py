@@ -152,7 +152,7 @@ def test_a_channel_that_fails_is_tried_again_shown_and_keeps_its_secret(
     with telling.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE notice_deliveries SET next_at = now()")
     assert watch.send_due() == 2
-    assert verdict(telling) == ("ok", "people are told by 1 webhook, 2 json")
+    assert verdict(telling) == ("ok", "people are notified by 1 webhook, 2 json")
     assert [error for _, error in try_channels(telling)] == [None, None]
     printed = capsys.readouterr()
     assert "t0p-secret" not in f"{printed.out}{printed.err}{found}"

@@ -1,4 +1,4 @@
-"""What people are told of, and by which channels."""
+"""The notices that people get, and by which channels."""
 
 from collections.abc import Mapping
 from typing import Any
