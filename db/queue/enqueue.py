@@ -120,7 +120,8 @@ FROM ({jobs}) AS jobs, LATERAL (SELECT coalesce(jobs.scheduled_for, now()) + job
 # Once a statement: the trigger, which refuses other programs' jobs, would cost nearly as much as the row itself
 # (docs/decisions/0060).
 UNLESS_DELETED = """
-WHERE tenant_id IS NULL OR tenant_id NOT IN (SELECT id FROM tenants WHERE deleted_at IS NOT NULL)
+WHERE tenant_id IS NULL
+   OR NOT EXISTS (SELECT FROM tenants t WHERE t.id = jobs.tenant_id AND t.deleted_at IS NOT NULL)
 """
 
 DELETED = "SELECT id, deleted_at FROM tenants WHERE deleted_at IS NOT NULL AND id = ANY(%s)"
