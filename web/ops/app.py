@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
@@ -84,10 +84,17 @@ def ops_routes(
             *(Route(f"/ops{page.path}", answer(page), methods=["GET"]) for page in PAGES),
             *([Route("/ops/live", live.answer, methods=["GET"])] if live else []),
             Mount("/ops/static", Static(directory=STATIC)),
+            Route("/ops{page:path}/", without_slash, methods=["GET"]),
         ],
-        redirect_slashes=False,
+        redirect_slashes=False,  # a redirect of the router's would repeat the Host header, which anybody may write
     )
     return [Guard(access or OpsAccess(app), inside, environment)]
+
+
+def without_slash(request: Request) -> Response:
+    """Lead somebody who typed `/ops/` to the page, by a path of this host."""
+    path, query = request.url.path.rstrip("/"), request.url.query
+    return RedirectResponse(f"{path}?{query}" if query else path, 307)
 
 
 class Static(StaticFiles):

@@ -38,6 +38,21 @@ def test_a_theme_is_kept_without_a_script(ops: TestClient) -> None:
     assert "data-theme" not in ops.get("/ops/workers").text
 
 
+@pytest.mark.parametrize(
+    ("typed", "leads_to"),
+    [
+        ("/ops/", "/ops"),
+        ("/ops/workers/?state=dead", "/ops/workers?state=dead"),
+        ("/ops//evil.example//", "/ops//evil.example"),
+        ("/ops/%3Cb%3E/", "/ops/%3Cb%3E"),
+    ],
+)
+def test_a_slash_too_much_leads_to_the_page_of_this_host(ops: TestClient, typed: str, leads_to: str) -> None:
+    response = ops.get(typed, follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (307, leads_to)
+    assert ops.get("/ops/%0d%0aset-cookie:%20x/").status_code == 404
+
+
 @pytest.mark.parametrize("theme", ['"><script>', "javascript:", "dark\r\nx: y", ""])
 def test_a_theme_that_is_none_is_not_kept(ops: TestClient, theme: str) -> None:
     ops.get("/ops/workers", params={"theme": theme})
