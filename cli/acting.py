@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.output import VisibleConsole, console
+from cli.output import console, progress
 from cli.session import interruptible_sleep, person
 from domain.errors import ViralError
 from domain.ops.actions import Performed, Target, target
@@ -107,12 +106,11 @@ def _asked(shown: Bulk) -> str:
 
 
 def _follow(current: App, bulk_id: UUID) -> Bulk:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=VisibleConsole(sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
-        found = bulks.bulk(current, bulk_id, most=MOST_REFUSED)
-        task = bar.add_task(found.action.verb, total=found.items)
+    found = bulks.bulk(current, bulk_id, most=MOST_REFUSED)
+    with progress(found.action.verb, found.items) as step:
         while not found.over:
-            bar.update(task, completed=found.items - found.left)
+            done = found.items - found.left
+            step(done, says=f"{done:,} of {found.items:,}")
             try:
                 interruptible_sleep(BETWEEN_LOOKS)
             except KeyboardInterrupt:

@@ -1,13 +1,11 @@
 """Shows what differs from the books of Stripe and Clerk, for the two `reconcile` commands of `viral`."""
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.output import VisibleConsole, console, print_json, show
+from cli.output import console, print_json, progress, show
 from cli.session import interruptible_sleep, session
 from domain.events.difference import Difference
 from workers.app import App
@@ -23,17 +21,13 @@ def compare_with_books(
     """Show the differences between the mirror and the books of `owner`, page by page, and `repair` them if asked to."""
     differences: list[Difference] = []
     compared = repaired = 0
-    bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    hidden = as_json or not sys.stderr.isatty()
-    bar = Progress(*bars, console=VisibleConsole(sys.stderr), transient=True, disable=hidden)
-    with session() as current, bar:
-        shown = bar.add_task(f"{owner}'s books", total=None)
+    with session() as current, progress(f"{owner}'s books", as_json=as_json) as step:
         for page in pages(current):
             compared += page.count
             differences += page.differences
             if repair and page.differences:
                 repaired += reconcile.repair(current, page.differences)
-            bar.update(shown, advance=page.count, description=f"{page.kind}s")
+            step(what=f"{page.kind}s", says=f"{compared:,} compared")
             interruptible_sleep(0)
     if as_json:
         found = [_identity(each) | {"changes": _changes(each)} for each in differences]

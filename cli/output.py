@@ -1,15 +1,17 @@
-"""Tables for people, JSON for programs."""
+"""Tables for people, JSON for programs, and how far a long command is for whoever sits before a terminal."""
 
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Protocol, TextIO
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.text import Text
 
@@ -118,6 +120,30 @@ def print_json(value: object) -> None:
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     text = json.dumps(plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False)
     sys.stdout.write(f"{visible_json(text)}\n")
+
+
+class Step(Protocol):
+    """Says how far a command is. `done` of `total`, in the same unit; None: as before, or not known."""
+
+    def __call__(
+        self, done: float | None = None, total: float | None = None, *, what: str = "", says: str = ""
+    ) -> None:
+        """`what` is being done, and `says` in words how far it is."""
+
+
+@contextmanager
+def progress(what: str, total: float | None = None, *, as_json: bool = False) -> Iterator[Step]:
+    """Show a bar and the time on standard error, while that is a terminal and no JSON is asked for. It is gone at the
+    end. Every command that may take more than two seconds has one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[says]}"), TimeElapsedColumn())
+    hidden = as_json or not sys.stderr.isatty()
+    with Progress(*columns, console=VisibleConsole(sys.stderr), transient=True, disable=hidden) as bar:
+        task = bar.add_task(what, total=total, says="")
+
+        def step(done: float | None = None, total: float | None = None, *, what: str = "", says: str = "") -> None:
+            bar.update(task, completed=done, total=total, description=what or None, says=says)
+
+        yield step
 
 
 def dollars(usd: Decimal) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from cli.acting import Reason, act
 from cli.arguments import one_of, setting
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from domain.concepts.wording import counted
@@ -172,16 +172,11 @@ def rotate_keys(as_json: AsJson = False) -> None:
     \b
     viral accounts rotate-keys
     """
-    with session() as current:
+    with session() as current, progress("tokens", as_json=as_json) as step:
         last: dict[str, accounts.Rotation] = {}
         for each in accounts.rotate_keys(current):
             last[each.what] = each
-            if sys.stderr.isatty() and not as_json:
-                typer.echo(
-                    f"\r{each.what}: {each.seen:,} looked at, {each.changed:,} encrypted anew", nl=False, err=True
-                )
-        if sys.stderr.isatty() and not as_json:
-            typer.echo("", err=True)
+            step(what=each.what, says=f"{each.seen:,} looked at, {each.changed:,} encrypted anew")
     rows = [each._asdict() for each in last.values()]
     show(rows, ("what", "seen", "changed", "unreadable"), as_json=as_json, nothing="")
     if unreadable := sum(each.unreadable for each in last.values()):

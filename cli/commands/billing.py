@@ -9,7 +9,7 @@ import typer
 
 from cli.arguments import moment, person
 from cli.comparison import Repair, compare_with_books
-from cli.output import AsJson, console, show
+from cli.output import AsJson, console, progress, show
 from cli.session import session
 from cli.shell import Group
 from workers.ops.rebuild import rebuild
@@ -66,8 +66,10 @@ def rebuild_plans(
     \b
     viral billing rebuild
     """
-    with session() as current:
-        found = rebuild(current.db, current.ports, tenant_id=tenant, apply=apply, cause=f"person:{person()}")
+    with session() as current, progress("plans", as_json=as_json) as step:
+        found = rebuild(
+            current.db, current.ports, tenant_id=tenant, apply=apply, cause=f"person:{person()}", watch=step
+        )
     rows = [vars(each) for each in found]
     show(rows, COLUMNS, as_json=as_json, nothing="Mirror and plans are what the events say.")
     if rows and not as_json:

@@ -4,17 +4,15 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from cli.arguments import existing
-from cli.output import AsJson, VisibleConsole, console, show
+from cli.output import AsJson, console, progress, show
 from cli.session import for_tenant, interruptible_sleep
 from domain.billing.tiers import PLANS, Tier
 from domain.concepts.wording import counted
@@ -63,7 +61,7 @@ def import_dexie(
     with _Report() as report:
         tenant_id: UUID = tenant or uuid4()
         try:
-            with for_tenant(tenant_id) as tx, _progress(file) as step:
+            with for_tenant(tenant_id) as tx, progress("import", file.size, as_json=as_json) as step:
                 tx.dexie.allow_rest()
                 _wait_for_others(tx)
                 if new_tenant is not None:
@@ -72,7 +70,7 @@ def import_dexie(
                 for table, batch in batches(file.records()):
                     for record, outcome in tx.dexie.take(tenant_id, table, batch):
                         report.note(record, outcome.outcome, outcome.reason)
-                    step()
+                    step(file.position, says=f"{(file.position or 0) / 1e6:.1f} MB")
                     interruptible_sleep(0)
                 if dry_run:
                     raise _Undo
@@ -98,7 +96,7 @@ def export_dexie(
     viral export-dexie --tenant ID back.json
     """
 
-    with for_tenant(tenant) as tx:
+    with for_tenant(tenant) as tx, progress("export"):
         tx.tenants.get(tenant)
         try:
             count = write_export(path, ((table, tx.dexie.records(tenant, table)) for table in TABLES))
@@ -170,20 +168,3 @@ class _Report:
     def _lines(self) -> Iterator[str]:
         self._file.seek(0)
         return iter(self._file)
-
-
-@contextmanager
-def _progress(file: ExportFile) -> Iterator[Any]:
-    """A bar on standard error, where that is a terminal."""
-
-    errors = VisibleConsole(sys.stderr)
-    with Progress(
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    ) as bar:
-        task = bar.add_task("import", total=file.size)
-        yield lambda: bar.update(task, completed=file.position)

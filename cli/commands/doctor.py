@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cli.commands.schedules import calendar
 from cli.configuration import resolve
-from cli.output import AsJson, console, print_json
+from cli.output import AsJson, console, print_json, progress
 from workers.ops.doctor import Finding, examine
 from workers.runtime import logs
 from workers.settings import SettingsInvalid
@@ -30,7 +30,8 @@ def doctor(as_json: AsJson = False, strict: Strict = False) -> None:
     logs.configure("console", "ERROR")  # a finding says what would be logged
     try:
         settings, _ = resolve()
-        findings = examine(settings, calendar())
+        with progress("doctor", as_json=as_json) as step:
+            findings = examine(settings, calendar(), watch=lambda name: step(what=name))
     except SettingsInvalid as error:
         if not as_json:
             raise

@@ -14,7 +14,7 @@ import typer
 from cli.acting import Reason, Yes, act_on_each, act_on_many
 from cli.arguments import duration, moment, one_of, pairs
 from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from db.schema.queue import JOB_STATUSES
@@ -103,9 +103,11 @@ def _print_enqueued(current: App, job_id: UUID, *, wait: bool, as_json: bool) ->
         print_json({"id": job_id}) if as_json else console().print(str(job_id))
         return
     pause = 0.02
-    while (row := jobs.shown(current, job_id))["status"] not in FINISHED:
-        interruptible_sleep(pause)
-        pause = min(pause * 1.5, 1.0)
+    with progress("waiting", as_json=as_json) as step:
+        while (row := jobs.shown(current, job_id))["status"] not in FINISHED:
+            step(what=row["status"])
+            interruptible_sleep(pause)
+            pause = min(pause * 1.5, 1.0)
     show_one(row, as_json=as_json, simplified=without_ordinary)
     if row["status"] != "completed":
         raise typer.Exit(1)

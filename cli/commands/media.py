@@ -1,23 +1,19 @@
 """`viral media`: files that are kept, and whether platforms take a file."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.progress import BarColumn, Progress
 from rich.text import Text
 
 from cli.arguments import one_of, regular
 from cli.configuration import resolve_offline
-from cli.output import AsJson, Limit, VisibleConsole, console, print_json, show
+from cli.output import AsJson, Limit, console, print_json, progress, show
 from cli.session import for_system
 from cli.shell import Group
-from domain.ports import Watch
 from domain.text.readable import readable
 from domain.videos.media import MediaUnusable, Probe
 from domain.videos.profiles import NAMES, faults, hints, profile_of, shown_size
@@ -71,7 +67,7 @@ def check(
     for name in asked:
         one_of((*NAMES, ALL), name, "--platform", "platform")
     names = list(NAMES) if ALL in asked else list(dict.fromkeys(asked))
-    probe, unusable = _probe(file)
+    probe, unusable = _probe(file, as_json=as_json)
     if unusable and not as_json:
         raise unusable
     verdicts = [_verdict(name, probe, unusable) for name in names]
@@ -84,21 +80,12 @@ def check(
         raise typer.Exit(1)
 
 
-def _probe(file: Path) -> tuple[Probe | None, MediaUnusable | None]:
+def _probe(file: Path, *, as_json: bool) -> tuple[Probe | None, MediaUnusable | None]:
     try:
-        with _progress() as watch:
+        with progress("check", 1.0, as_json=as_json) as watch:
             return open_studio(resolve_offline()).probe(file, watch=watch, deep=True), None
     except MediaUnusable as error:
         return None, error
-
-
-@contextmanager
-def _progress() -> Iterator[Watch]:
-    """A bar on standard error, where that is a terminal."""
-    errors = VisibleConsole(sys.stderr)
-    with Progress(BarColumn(), console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("check", total=1.0)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _as_dict(probe: Probe | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import typer
 
 from cli.arguments import person
 from cli.configuration import resolve
-from cli.output import console
+from cli.output import console, progress
 from db.migrate.revisions import known_revisions
 from db.migrate.upgrade import newest, upgrade
 from db.postgres.errors import DatabaseUnavailable
@@ -41,7 +41,8 @@ def migrate_schema(settings: Settings, *, allow_newer: bool = False) -> None:
         MigrationRefused: the server does not answer, or refused a step, of which nothing was kept.
         RoleRefused: all is migrated, and the processes would refuse to work with DATABASE_URL.
     """
-    before, after = upgrade(settings.owner_url, allow_newer=allow_newer, cause=f"person:{person()}")
+    with progress("schema"):
+        before, after = upgrade(settings.owner_url, allow_newer=allow_newer, cause=f"person:{person()}")
     done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"
     if after is not None and after not in known_revisions():
         done = f"stays at {after}, which a newer release made; this one (it expects {newest()}) may work on it now"

@@ -12,7 +12,7 @@ from cli.acting import Reason, act
 from cli.arguments import duration, moment, one_of, setting
 from cli.commands.analytics_words import say_metrics
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
 from domain.errors import ViralError
@@ -127,7 +127,7 @@ def create(
             return
         made = posts.create(current, tenant_id, request)
         if wait:
-            _say_ended(_wait(current, [row["id"] for row in made]), as_json=as_json)
+            _say_ended(_wait(current, [row["id"] for row in made], as_json=as_json), as_json=as_json)
             return
     if as_json:
         print_json(made)
@@ -150,23 +150,26 @@ def _by_platform(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _wait(current: App, ids: Sequence[UUID]) -> list[dict[str, Any]]:
+def _wait(current: App, ids: Sequence[UUID], *, as_json: bool) -> list[dict[str, Any]]:
     looks = 0
-    while True:
-        rows = [posts.show(current, None, post_id) for post_id in ids]
-        if all(row["status"] in ENDED for row in rows):
-            return rows
-        looks += 1
-        due = any(row["status"] == PostStatus.SCHEDULED and _is_due(row) for row in rows)
-        if looks == LOOKS_WITHOUT_WORKER and due:
-            _say_if_nobody_works()
-        try:
-            interruptible_sleep(BETWEEN_LOOKS)
-        except KeyboardInterrupt:
-            raise StillPosting(
-                f"the posts go on without you: `viral posts explain {ids[0]}` says how far it is, "
-                "`viral posts cancel ID` stops what is not on its way"
-            ) from None
+    with progress("posting", len(ids), as_json=as_json) as step:
+        while True:
+            rows = [posts.show(current, None, post_id) for post_id in ids]
+            ended = sum(row["status"] in ENDED for row in rows)
+            if ended == len(rows):
+                return rows
+            step(ended, says=f"{ended} of {len(rows)}")
+            looks += 1
+            due = any(row["status"] == PostStatus.SCHEDULED and _is_due(row) for row in rows)
+            if looks == LOOKS_WITHOUT_WORKER and due:
+                _say_if_nobody_works()
+            try:
+                interruptible_sleep(BETWEEN_LOOKS)
+            except KeyboardInterrupt:
+                raise StillPosting(
+                    f"the posts go on without you: `viral posts explain {ids[0]}` says how far it is, "
+                    "`viral posts cancel ID` stops what is not on its way"
+                ) from None
 
 
 def _is_due(row: Mapping[str, Any]) -> bool:
@@ -198,7 +201,7 @@ def wait_for(post_ids: PostIds, as_json: AsJson = False) -> None:
     viral posts wait ID ID
     """
     with session() as current:
-        _say_ended(_wait(current, post_ids), as_json=as_json)
+        _say_ended(_wait(current, post_ids, as_json=as_json), as_json=as_json)
 
 
 def _say_ended(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cli.arguments import existing
 from cli.configuration import resolve_offline
-from cli.output import AsJson, console, print_json, print_line
+from cli.output import AsJson, console, print_json, print_line, progress
 from domain.concepts.wording import counted
 from domain.errors import Rejected
 from domain.learning.replay.engine import (
@@ -99,7 +99,8 @@ def run_replay(
         first = "; ".join(f"line {each.line}: {each.reason}" for each in found.malformed[:3])
         more = f" (and {len(found.malformed) - 3} more)" if len(found.malformed) > 3 else ""
         raise RowsRefused(f"{counted(len(found.malformed), 'row')} cannot be read: {first}{more}")
-    report = replay(found.posts, Options(tenant_per == "account", delay, window, pool == "source"))
+    with progress("replay", as_json=as_json):
+        report = replay(found.posts, Options(tenant_per == "account", delay, window, pool == "source"))
     if plot is not None and draw is not None:
         _save(plot, draw(_chart(report)))
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.arguments import moment
-from cli.output import AsJson, console, print_json, show
+from cli.output import AsJson, console, print_json, progress, show
 from cli.session import session
 from cli.shell import Group
 from workers.ops import restore
@@ -35,7 +35,9 @@ def begin(taken_at: TakenAt, as_json: AsJson = False) -> None:
     viral restore begin --taken-at 2026-12-01T03:00Z
     """
     with session() as current:
-        _show(restore.begin(current, taken_at), as_json)
+        with progress("posts in doubt", as_json=as_json):
+            found = restore.begin(current, taken_at)
+        _show(found, as_json)
 
 
 @app.command()

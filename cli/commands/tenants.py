@@ -7,10 +7,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console
 
 from cli.arguments import one_of, person
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.billing.tiers import Tier
@@ -119,13 +118,13 @@ def export(
     \b
     viral tenants export ID --to ada.zip
     """
-    with session() as current, Console(stderr=True).status("") as status:
+    with session() as current, progress("export", as_json=as_json) as step:
         done = export_tenant(
             current,
             tenant_id,
             to,
             replace=replace,
-            progress=lambda what, count: status.update(f"{what}: {count:,}"),
+            progress=lambda what, count: step(what=what, says=f"{count:,}"),
         )
     counts = {"rows": sum(done.tables.values()), "tables": len(done.tables), "files": done.files, "bytes": done.bytes}
     show_one({"file": str(done.path)} | counts | {"missing": done.missing}, as_json=as_json)

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import existing, moment
-from cli.output import AsJson, console, print_json, show
+from cli.output import AsJson, console, print_json, progress, show
 from cli.session import session
 from domain.concepts.import_files import MOST_BYTES, Fault
 from domain.concepts.imported import Kind, Malformed, region_of
@@ -69,7 +69,7 @@ def import_trends(
         raise typer.BadParameter(f"{format!r} is neither csv nor json", param_hint="--format")
     seen_at: datetime | None = captured_at
     request = ImportRequest(_read(path), kind, tenant, region, format, seen_at, strict=strict, dry_run=dry_run)
-    with session() as app:
+    with session() as app, progress("import", as_json=as_json):
         done = do_import(app, request)
     if as_json:
         print_json(_as_json(done))

@@ -9,11 +9,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.acting import Reason, act
 from cli.arguments import one_of, regular, usd
-from cli.output import AsJson, Limit, VisibleConsole, console, dollars, print_json, show, show_one
+from cli.output import AsJson, Limit, console, dollars, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
 from domain.concepts.wording import counted
@@ -311,20 +310,12 @@ def _existing(row: Mapping[str, Any]) -> str:
 
 def _wait(current: App, tenant_id: UUID, video_id: UUID, *, quiet: bool) -> dict[str, Any]:
     """Wait until the video has ended, and show how far it is to whoever sits before a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[percent]}"), TimeElapsedColumn())
-    hidden = quiet or not sys.stderr.isatty()
     looks = 0
-    with Progress(*columns, console=VisibleConsole(sys.stderr), transient=True, disable=hidden) as bar:
-        shown = bar.add_task("waiting", total=None, percent="")
+    with progress("waiting", as_json=quiet) as step:
         while (row := videos.show(current, tenant_id, video_id))["status"] not in ENDED:
             percent = row["percent"]
-            bar.update(
-                shown,
-                description=_stage(row),
-                total=None if percent is None else 100,
-                completed=percent or 0,
-                percent="" if percent is None else f"{percent} %",
-            )
+            says = "" if percent is None else f"{percent} %"
+            step(percent or 0, None if percent is None else 100, what=_stage(row), says=says)
             looks += 1
             if looks == LOOKS_WITHOUT_WORKER and row["status"] == "pending":
                 _say_if_nobody_works()

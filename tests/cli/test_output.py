@@ -1,6 +1,10 @@
 """Whatever a row holds, a list of it is valid JSON, and a table."""
 
+import io
 import json
+import os
+import pty
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -12,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.types.range import Range
 
-from cli.output import print_json, show, show_one
+from cli.output import print_json, progress, show, show_one
+from tests.cli.shell import ROOT
 
 
 class Colour(Enum):
@@ -93,3 +98,27 @@ def test_what_is_nested_as_deep_as_rows_may_be_can_be_printed(capsys: pytest.Cap
         nested = [nested]
     print_json({"payload": nested})
     assert json.loads(capsys.readouterr().out)
+
+
+def test_progress_is_for_who_sits_before_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as errors:
+        monkeypatch.setattr(sys, "stderr", errors)
+        for as_json in (True, False):
+            with progress("import", 10, as_json=as_json) as step:
+                step(5, what="trends", says=f"5 of 10, {as_json}")
+    shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    assert "trends" in shown
+    assert "5 of 10, False" in shown
+    assert "True" not in shown
+
+    monkeypatch.setattr(sys, "stderr", piped := io.StringIO())
+    with progress("import", 10) as step:
+        step(5)
+    assert piped.getvalue() == ""
+
+
+def test_there_is_one_progress_bar() -> None:
+    using = {path.name for path in (ROOT / "cli").rglob("*.py") if "rich.progress" in path.read_text()}
+    assert using == {"output.py"}

@@ -180,12 +180,13 @@ def examine(
     within: float = CHECK_WITHIN,
     all_within: float = ALL_WITHIN,
     more: Sequence[Step] = (),
+    watch: Callable[[str], object] = lambda name: None,
 ) -> list[Finding]:
     """Run every check and return its name, its state (`ok`, `warn`, `fail`, `skipped`) and a sentence.
 
     No finding is raised as an error. A check that another one's failure makes pointless is `skipped`. One that has no
     answer `within` seconds fails, and is left to itself; after `all_within` seconds the next one fails, and the rest
-    is skipped. `more` are checks of the caller's own, after ours.
+    is skipped. `more` are checks of the caller's own, after ours. `watch` is called with the name of each, before it.
     """
     app = build(
         settings,
@@ -204,6 +205,7 @@ def examine(
                 closed = f"all checks together may take {all_within:.0f} s"
                 findings.append({"check": step.name, "state": "fail", "says": f"no time was left: {closed}; {SLOW}"})
                 continue
+            watch(step.name)
             found = _answered(using, step, within)
             if found is None:
                 using = replace(app, db=app.db.separate())  # the thread that hangs keeps its connection

@@ -4,7 +4,7 @@ An operator who doubts them runs this; a healthy system shows no difference. It 
 so it finds what was written by hand, was lost, or was applied by code that was wrong then and is right now.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID
@@ -35,9 +35,16 @@ class _OnlyTried(Exception):
 
 
 def rebuild(
-    db: Database, ports: Ports, *, tenant_id: UUID | None = None, apply: bool = False, cause: str
+    db: Database,
+    ports: Ports,
+    *,
+    tenant_id: UUID | None = None,
+    apply: bool = False,
+    cause: str,
+    watch: Callable[[float, float], object] = lambda done, total: None,
 ) -> list[Difference]:
     """Return the differences of all tenants, or of one. With `apply` they are written, in a transaction per tenant.
+    `watch` is called before each, with how many are done, and of how many.
 
     Raises:
         UnknownTenant: there is no such tenant.
@@ -51,7 +58,8 @@ def rebuild(
     for customer_id in customer_ids:
         groups.setdefault(tenants.get(customer_id, customer_id), []).append(customer_id)
     found: list[Difference] = []
-    for owner, customers in groups.items():
+    for number, (owner, customers) in enumerate(groups.items()):
+        watch(number, len(groups))
         if tenant_id in (None, owner):
             found += _rebuild(db, ports, customers, apply=apply, cause=cause)
     return found
