@@ -363,8 +363,10 @@ class Tx:
             with savepoint(self.driver, _name(scope), first=not self._marked):
                 self._marked, self._scope = True, scope
                 yield
-        except BaseException:
+        except BaseException as error:
             self._scope = before
+            if (deleted := _of_deleted_tenant(error)) is not None:
+                raise deleted from error
             raise
 
     def work_as(self, scope: Scope) -> None:
@@ -603,12 +605,19 @@ def _name(scope: Scope) -> str:
     return SYSTEM_SCOPE if isinstance(scope, System) else str(UUID(int=scope.int))
 
 
+def _of_deleted_tenant(error: BaseException) -> TenantDeleted | None:
+    cause = cause_of(error)
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == TENANT_DELETED:
+        return TenantDeleted(cause.diag.message_primary or one_line(cause))
+    return None
+
+
 def _translated(error: Exception, tx: Tx) -> Exception:
     cause = cause_of(error)
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
-    if isinstance(cause, psycopg.Error) and cause.sqlstate == TENANT_DELETED:
-        return TenantDeleted(cause.diag.message_primary or one_line(cause))
+    if (deleted := _of_deleted_tenant(error)) is not None:
+        return deleted
     if is_stale_plan(cause):
         tx.keep = False
         return DatabaseUnavailable("a migration changed what a prepared statement returns: try again")

@@ -74,6 +74,24 @@ def delete(
 
 
 @app.command()
+def enable(
+    endpoint_id: Annotated[UUID, typer.Argument(metavar="ID", help="The endpoint's id.")],
+    tenant: Tenant,
+    as_json: AsJson = False,
+) -> None:
+    """Send to a disabled endpoint again, first what it missed.
+
+    What was given up since it began to take nothing is sent within a minute, with the same ids and bodies.
+
+    \b
+    viral webhooks enable ID --tenant ID
+    """
+    with session() as running:
+        row = outgoing.enable(running, tenant, endpoint_id)
+    show_one(row, as_json=as_json)
+
+
+@app.command()
 def deliveries(
     tenant: Tenant,
     endpoint: Annotated[UUID | None, typer.Option("--endpoint", metavar="ID", help="Only to this endpoint.")] = None,

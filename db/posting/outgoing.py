@@ -19,9 +19,10 @@ from domain.posting.posts import PostStatus
 EVENT_OF: Final = {PostStatus.PUBLISHED: POST_PUBLISHED, PostStatus.FAILED: POST_FAILED}
 """The states of a post whose beginning is an event."""
 
-# The id of the event follows from the post, the event and the moment of the transaction, in which it happens once.
+# What a disabled endpoint misses is kept for it (`ENABLE`). The id of the event follows from the post, the event and
+# the moment of the transaction, in which it happens once.
 ADD: Final = """
-INSERT INTO webhook_deliveries (tenant_id, endpoint_id, event_id, event, post_id, body, next_at)
+INSERT INTO webhook_deliveries (tenant_id, endpoint_id, event_id, event, post_id, body, next_at, given_up_at, error)
 SELECT e.tenant_id, e.id, md5(concat_ws('/', p.id, %(event)s::text, extract(epoch FROM now())))::uuid,
        %(event)s::text, p.id,
        json_build_object(
@@ -32,11 +33,13 @@ SELECT e.tenant_id, e.id, md5(concat_ws('/', p.id, %(event)s::text, extract(epoc
                'scheduled_for', p.scheduled_for, 'published_at', p.published_at,
                'error_code', p.error_code, 'error_message', p.error_message
            )
-       )::text, now()
+       )::text,
+       CASE WHEN e.disabled_at IS NULL THEN now() END, CASE WHEN e.disabled_at IS NOT NULL THEN now() END,
+       CASE WHEN e.disabled_at IS NOT NULL THEN 'its endpoint is disabled' END
 FROM social_posts p
 JOIN webhook_endpoints e ON e.tenant_id = p.tenant_id
 JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
-WHERE p.tenant_id = %(tenant_id)s AND p.id = %(post_id)s AND e.disabled_at IS NULL AND %(event)s::text = ANY(e.events)
+WHERE p.tenant_id = %(tenant_id)s AND p.id = %(post_id)s AND %(event)s::text = ANY(e.events)
 ON CONFLICT (tenant_id, endpoint_id, event_id) DO NOTHING
 """
 
@@ -112,6 +115,30 @@ DISABLE = """
 UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = %(reason)s
 WHERE tenant_id = %(tenant_id)s AND id = %(endpoint_id)s AND disabled_at IS NULL
 """
+
+ENABLE = f"""
+WITH before AS (
+    SELECT id, least(disabled_at, failing_since) AS since FROM webhook_endpoints
+    WHERE tenant_id = %(tenant_id)s AND id = %(endpoint_id)s AND disabled_at IS NOT NULL FOR NO KEY UPDATE
+)
+UPDATE webhook_endpoints e SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL
+FROM before WHERE e.tenant_id = %(tenant_id)s AND e.id = before.id
+RETURNING {", ".join(f"e.{name.strip()}" for name in ENDPOINT.split(","))}, before.since
+"""
+
+MISSED = """
+UPDATE webhook_deliveries
+SET next_at = now(), attempts = 0, given_up_at = NULL, status_code = NULL, error = NULL
+WHERE tenant_id = %(tenant_id)s AND endpoint_id = %(endpoint_id)s AND given_up_at >= %(since)s
+"""
+
+# What was not sent for a reason of ours is as if it had not been begun.
+PUT_OFF = """
+UPDATE webhook_deliveries SET attempts = attempts - 1, next_at = %(next_at)s, error = %(error)s
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND attempts = %(attempts)s AND next_at IS NOT NULL
+"""
+
+SECRETS = "SELECT secret FROM webhook_endpoints WHERE disabled_at IS NULL ORDER BY id LIMIT %s"
 
 GIVE_UP_ALL = """
 UPDATE webhook_deliveries SET next_at = NULL, given_up_at = now(), error = 'its endpoint is disabled'
@@ -229,6 +256,26 @@ class Outgoing:
         values = {"tenant_id": tenant_id, "endpoint_id": endpoint_id, "reason": reason}
         self._driver.execute(DISABLE, values)
         self._driver.execute(GIVE_UP_ALL, values)
+
+    def enable(self, tenant_id: UUID, endpoint_id: UUID) -> tuple[dict[str, Any], int] | None:
+        """Send to it again, first what it has missed since it began to take nothing. Returns the endpoint, and how many
+        deliveries that are; None if it is not disabled."""
+        values = {"tenant_id": tenant_id, "endpoint_id": endpoint_id}
+        endpoint = row_of(self._driver, ENABLE, values)
+        if endpoint is None:
+            return None
+        return endpoint, self._driver.execute(MISSED, values | {"since": endpoint.pop("since")}).rowcount
+
+    def put_off(
+        self, tenant_id: UUID, delivery_id: UUID, attempts: int, error: str | None, next_at: datetime | None
+    ) -> None:
+        """Take back an attempt that did not come to send anything."""
+        values = {"tenant_id": tenant_id, "id": delivery_id, "attempts": attempts, "error": error, "next_at": next_at}
+        self._driver.execute(PUT_OFF, values)
+
+    def secrets(self, limit: int) -> list[bytes]:
+        """Return the sealed secrets of some endpoints that are sent to. System scope."""
+        return [bytes(secret) for (secret,) in self._driver.execute(SECRETS, (limit,))]
 
     def drop(self, tenant_id: UUID, delivery_id: UUID) -> None:
         """Give up what cannot be sent, since its endpoint is disabled."""

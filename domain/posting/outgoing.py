@@ -38,6 +38,9 @@ Source: Standard Webhooks, "Deliverability and reliability", its example of a sc
 DISABLED_AFTER: Final = timedelta(days=5)
 """An endpoint that takes nothing for so long is disabled: its deliveries cost both sides, and nobody reads them."""
 
+UNTIL_MENDED: Final = timedelta(minutes=10)
+"""What cannot be signed here waits so long, until somebody sets the key; `viral doctor` says so meanwhile."""
+
 TAKEN: Final = range(200, 300)
 GONE: Final = 410
 """The receiver says that it wants no more."""
@@ -45,10 +48,12 @@ GONE: Final = 410
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of an attempt: the status of the receiver, or None and why there is none."""
+    """What came of an attempt: the status of the receiver, or None and why there is none. `ours`: nothing was sent,
+    since this installation cannot sign it."""
 
     status: int | None
     error: str | None = None
+    ours: bool = False
 
     @property
     def taken(self) -> bool:
@@ -64,15 +69,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows. `next_at`: it is tried again then. `disable` says why the endpoint gets nothing more."""
+    """What follows. `next_at`: it is tried again then. `disable` says why the endpoint gets nothing more. What was not
+    `counted` is no attempt, and says nothing of the receiver."""
 
     delivered: bool
     next_at: datetime | None = None
     disable: str | None = None
+    counted: bool = True
 
 
 def judge(answer: Answer, *, attempts: int, failing_since: datetime | None, now: datetime) -> Verdict:
     """Decide after an attempt; `attempts` counts it, and `failing_since` is when the endpoint began to take nothing."""
+    if answer.ours:
+        return Verdict(delivered=False, next_at=now + UNTIL_MENDED, counted=False)
     if answer.taken:
         return Verdict(delivered=True)
     if answer.status == GONE:

@@ -157,9 +157,11 @@ class Http:
         within: float | None = None,
         home: str | None = None,
         watch: Callable[[float], object] | None = None,
+        reads: bool = True,
     ) -> Response:
         """Send the request once and return the response whatever its status, for those who judge it themselves. A
-        redirect is not followed, and has no body. `within` seconds bound this call instead of the usual ones.
+        redirect is not followed, and has no body; nor has any response where nobody `reads` it. `within` seconds bound
+        this call instead of the usual ones.
 
         With a `home`, a configured URL or "", the address came from outside: it must be https and lead to a public
         address, unless it has the scheme, host and port of `home`. The request's headers are sent there as they are.
@@ -178,7 +180,8 @@ class Http:
             self._silences.asking(request.name, _server(url)),
             self._streamed(request, url, {}, until, pause=within, home=home, watch=watch) as stream,
         ):
-            return _response(stream, b"" if stream.status in REDIRECTING else self._read_body(request, stream))
+            unread = not reads or stream.status in REDIRECTING
+            return _response(stream, b"" if unread else self._read_body(request, stream))
 
     def download(
         self,

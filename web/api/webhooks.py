@@ -35,7 +35,7 @@ class EndpointRequest(RequestBody):
 
 class Endpoint(BaseModel):
     """`failing_since` is when it began to take nothing. One that takes nothing for five days, or answers 410, is
-    disabled and gets nothing more: `disabled_reason` says why."""
+    disabled and gets nothing more until it is enabled: `disabled_reason` says why."""
 
     id: UUID
     url: str
@@ -44,6 +44,12 @@ class Endpoint(BaseModel):
     failing_since: datetime | None
     disabled_at: datetime | None
     disabled_reason: str | None
+
+
+class EnabledEndpoint(Endpoint):
+    """`replayed` are the deliveries that it had missed, and that are sent first."""
+
+    replayed: int
 
 
 class CreatedEndpoint(Endpoint):
@@ -105,6 +111,15 @@ def create_endpoint(body: EndpointRequest, caller: Writer, app: Running, respons
 def delete_endpoint(endpoint_id: UUID, caller: Writer, app: Running) -> None:
     """Delete an endpoint; what is on its way to it is not sent any more."""
     outgoing.delete(app, caller.tenant_id, endpoint_id)
+
+
+@routes.post(
+    "/{endpoint_id}/enable",
+    responses=documented(_404="no such endpoint of yours", _409="`NOT_DISABLED`"),
+)
+def enable_endpoint(endpoint_id: UUID, caller: Writer, app: Running) -> EnabledEndpoint:
+    """Send to a disabled endpoint again; what it missed since it began to take nothing is sent first."""
+    return EnabledEndpoint(**outgoing.enable(app, caller.tenant_id, endpoint_id))
 
 
 @routes.get("/deliveries")

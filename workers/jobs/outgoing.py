@@ -56,6 +56,10 @@ def deliver(ctx: Context, tenant_id: UUID, delivery_id: UUID) -> None:
     )
     ctx.report(status=answer.status, error=answer.says)
     verdict = judge(answer, attempts=found["attempts"], failing_since=found["failing_since"], now=ctx.now())
+    if not verdict.counted:
+        with ctx.finish() as tx:
+            tx.outgoing.put_off(tenant_id, delivery_id, found["attempts"], answer.error, verdict.next_at)
+        return
     with ctx.finish() as tx:
         # The endpoint before its deliveries, as everybody locks them.
         tx.outgoing.note_taken(tenant_id, found["endpoint_id"], taken=verdict.delivered)

@@ -12,17 +12,21 @@ from domain.videos.profiles import NAMES
 from workers.app import App
 
 SAMPLE = 200
-"""So many accounts' tokens are tried."""
+"""So many accounts' tokens are tried, and so many endpoints' secrets."""
+UNSIGNED = "set the key again, behind the others; what is to be sent waits until then"
 Verdict = tuple[str, str]
 
 
 def check_keys(app: App, tx: Tx) -> Verdict:
-    """Whether the tokens of accounts can be read."""
+    """Whether the tokens of accounts, and the secrets that outgoing webhooks are signed with, can be read."""
+    secrets = tx.outgoing.secrets(SAMPLE)
     rows = tx.social_accounts.sealed(UUID(int=0), SAMPLE)
     vault = app.ports.vault
     if vault is None:
         if rows:
             return "fail", "accounts are connected, and TOKEN_ENCRYPTION_KEYS is not set: nothing can be posted to them"
+        if secrets:
+            return "fail", f"webhooks wait to be signed, and TOKEN_ENCRYPTION_KEYS is not set: {UNSIGNED}"
         return "ok", "TOKEN_ENCRYPTION_KEYS is not set: no social account can be connected"
     unreadable = old = 0
     for row in rows:
@@ -33,6 +37,8 @@ def check_keys(app: App, tx: Tx) -> Verdict:
     if unreadable:
         remedy = "set the key again, behind the others; else their owners have to connect them again"
         return "fail", f"{counted(unreadable, 'token')} encrypted with a key that is not set: {remedy}"
+    if lost := sum(not _can(vault.unseal, secret) for secret in secrets):
+        return "fail", f"{counted(lost, 'secret')} of webhooks encrypted with a key that is not set: {UNSIGNED}"
     if old:
         return "warn", f"{counted(old, 'token')} encrypted with an older key: run `viral accounts rotate-keys`"
     return "ok", f"the tokens of {counted(len(rows), 'account')} can be read" if rows else "set; no account yet"

@@ -60,6 +60,26 @@ def delete(app: App, tenant_id: UUID, endpoint_id: UUID) -> None:
             raise UnknownEndpoint(f"the tenant has no endpoint with the id {endpoint_id}")
 
 
+def enable(app: App, tenant_id: UUID, endpoint_id: UUID) -> dict[str, Any]:
+    """Send to a disabled endpoint again. What it has missed since it began to take nothing is sent first; `replayed`
+    is how much that is.
+
+    Raises:
+        TenantDeleted, UnknownTenant: there is no such tenant any more, or never was.
+        UnknownEndpoint: the tenant has none of this id.
+        Conflict: it is not disabled.
+    """
+    with app.db.transaction(tenant_id) as tx:
+        tx.tenants.get(tenant_id)
+        tx.outgoing.lock(tenant_id)
+        enabled = tx.outgoing.enable(tenant_id, endpoint_id)
+        if enabled is not None:
+            return enabled[0] | {"replayed": enabled[1]}
+        if all(each["id"] != endpoint_id for each in tx.outgoing.endpoints(tenant_id)):
+            raise UnknownEndpoint(f"the tenant has no endpoint with the id {endpoint_id}")
+    raise Conflict("NOT_DISABLED", "the endpoint is not disabled")
+
+
 def deliveries(
     app: App,
     tenant_id: UUID,

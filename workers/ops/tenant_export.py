@@ -145,7 +145,8 @@ def _write_media(
     exported: Exported,
     stored: Iterable[tuple[bytes, str, int]],
 ) -> None:
-    """Add each file under the name `media/<sha256>.<extension>`; what the store lacks is named in the manifest."""
+    """Add each file under the name `media/<sha256>.<extension>`, and count it. What the store lacks, or is not what
+    its row says, is named in the manifest instead; of that a part may be in the archive."""
     for digest, extension, size in stored:
         name = zipfile.ZipInfo(f"{FILES}/{digest.hex()}.{extension}")
         name.compress_type, name.external_attr = zipfile.ZIP_STORED, 0o600 << 16
@@ -159,8 +160,9 @@ def _write_media(
                 for piece in app.ports.media.read(key, 0, size):
                     target.write(piece)
                     found.update(piece)
-        if found.digest() != digest:
+        if found.digest() == digest:
+            exported.files += 1
+            exported.bytes += size
+        else:
             exported.missing.append(name.filename)
-        exported.files += 1
-        exported.bytes += size
         exported.progress(FILES, exported.files)

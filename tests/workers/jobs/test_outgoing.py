@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +24,7 @@ from db.posting import outgoing as queries
 from db.schema.posting import social_accounts, social_posts
 from db.schema.videos import videos
 from db.transaction import SYSTEM
-from domain.errors import Conflict, Rejected
+from domain.errors import Conflict, Rejected, UnknownEndpoint
 from domain.posting.outgoing import DISABLED_AFTER, WAITS, Answer, check_endpoint, judge
 from domain.posting.posts import PostStatus
 from integrations.standard_webhooks import headers, new_secret
@@ -32,11 +32,13 @@ from integrations.vault import FernetVault
 from simulators.loopback import Loopback, Reply, Request
 from tests.builders import a_tenant
 from tests.drain import drain
+from tests.raw_server import PATIENCE, RawServer, answering
 from tests.web.api.test_api import Api, a_key, refused
 from workers.adapters.outgoing import SignedWebhooks
 from workers.app import App, build
 from workers.jobs.outgoing import find_due
 from workers.ops import outgoing
+from workers.ops.account_checks import UNSIGNED, check_keys
 from workers.ops.accounts import rotate_keys
 from workers.settings import Settings
 
@@ -234,6 +236,106 @@ def test_a_receiver_that_redirects_or_hangs_has_not_taken_it(shop: Shop, receive
     answer = impatient.send(f"{receiver.url}/x", b"{}", secret=secret, message_id="msg_1", at=NOW)
     assert (answer.taken, answer.status) == (False, None)
     assert "did not finish its answer" in (answer.says or "")
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+
+
+def _nothing(server: RawServer) -> Iterator[bytes]:
+    yield HEAD + b"Content-Length: 5\r\n\r\n"
+    server.over.wait(PATIENCE)
+
+
+def _drips(server: RawServer) -> Iterator[bytes]:
+    yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    while not server.over.wait(0.02):
+        yield b"1\r\nx\r\n"
+
+
+def _floods(server: RawServer) -> Iterator[bytes]:
+    yield HEAD + b"Content-Length: 10000000000\r\n\r\n"
+    while True:
+        yield b"x" * 65_536
+
+
+def _half_a_head(server: RawServer) -> Iterator[bytes]:
+    yield HEAD
+    while not server.over.wait(0.02):
+        yield b"X-More: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [(_nothing, 200), (_drips, 200), (_floods, 200), (_half_a_head, None)],
+    ids=["nothing", "drips", "floods", "half a head"],
+)
+def test_only_the_status_of_an_answer_counts_however_long_the_rest_takes(
+    pieces: Callable[[RawServer], Iterator[bytes]], status: int | None
+) -> None:
+    """Nothing more is read of it, so that no receiver holds a thread or memory; without a status it has not taken it
+    when its time is over."""
+    vault, before = FernetVault([KEY]), time.monotonic()
+    with answering(pieces) as server:
+        sender = SignedWebhooks(vault, home=server.url, within=1.5)
+        sealed = vault.seal(new_secret())
+        answer = sender.send(f"{server.url}/x", b"{}", secret=sealed, message_id="msg_1", at=NOW)
+        assert server.sent < 20_000_000
+    assert (answer.status, answer.taken) == (status, status is not None)
+    assert time.monotonic() - before < (1.2 if status else 6)
+
+
+def test_a_key_that_is_lost_is_our_failure_and_not_the_receivers(shop: Shop, receiver: Loopback) -> None:
+    """Nothing is counted against the endpoint, the doctor says so, and it goes on when the key is back."""
+    other = FernetVault([Fernet.generate_key().decode()])
+    for vault in (other, None):
+        ports = replace(shop.app.ports, vault=vault, webhooks=SignedWebhooks(vault, home=receiver.url))
+        keyless = replace(shop.app, ports=ports)
+        shop.publish(shop.posts[0])
+        for _ in range(3):
+            run(keyless)
+            [delivery] = shop.deliveries()
+            assert (delivery["attempts"], delivery["given_up_at"]) == (0, None)
+            assert "it cannot be signed" in delivery["error"]
+            assert delivery["next_at"] > datetime.now(UTC) + timedelta(minutes=5)
+            with shop.app.db.transaction(shop.id) as tx:  # it would be disabled at the next failure of its own
+                tx.driver.execute("UPDATE webhook_endpoints SET failing_since = now() - interval '9 days'")
+            bring_forward(shop.app)
+        with shop.app.db.transaction(SYSTEM) as tx:
+            verdict, says = check_keys(keyless, tx)
+        assert (verdict, UNSIGNED in says) == ("fail", True)
+        [endpoint] = outgoing.listed(shop.app, shop.id)
+        assert endpoint["disabled_at"] is None
+    assert shop.arrived() == []
+    run(shop.app)
+    assert len(shop.verified()) == 1
+    assert outgoing.listed(shop.app, shop.id)[0]["failing_since"] is None
+
+
+def test_an_endpoint_that_is_enabled_again_gets_what_it_missed(telling: App, receiver: Loopback) -> None:
+    shop, other = Shop(telling, receiver, posts=4), Shop(telling, receiver)
+    shop.publish(shop.posts[0])
+    run(telling)
+    receiver.fail(Reply(status=410))
+    shop.publish(shop.posts[1])
+    shop.publish(shop.posts[2])
+    run(telling)
+    run(telling)
+    before = len(shop.arrived())
+    shop.publish(shop.posts[3])  # while it is disabled
+    run(telling)
+    assert len(shop.arrived()) == before
+    assert [each["error"] for each in shop.deliveries()][-1] == "its endpoint is disabled"
+    with pytest.raises(UnknownEndpoint):
+        outgoing.enable(telling, other.id, shop.endpoint["id"])
+    api = Api(telling)
+    key = a_key(telling, shop.id, "webhooks:write")
+    enabled = api("POST", f"/webhooks/{shop.endpoint['id']}/enable", key).json()
+    assert (enabled["replayed"], enabled["disabled_at"], enabled["disabled_reason"]) == (3, None, None)
+    assert refused(api("POST", f"/webhooks/{shop.endpoint['id']}/enable", key)) == (409, "NOT_DISABLED")
+    run(telling)
+    assert all(each["delivered_at"] for each in shop.deliveries())
+    told = {body["data"]["post_id"] for body in shop.verified()}
+    assert told == {str(post_id) for post_id in shop.posts}
 
 
 @pytest.mark.parametrize(

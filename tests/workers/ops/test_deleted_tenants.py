@@ -28,6 +28,7 @@ from workers.jobs.generation import generate_concepts
 from workers.jobs.quota import reset_due
 from workers.ops import overview, tenants
 from workers.ops.acting import retry_job
+from workers.ops.bulk import begin, bulk, preview
 from workers.ops.jobs import enqueue, of_job
 from workers.ops.support import change_quota
 from workers.ops.tenant_deletion import begin_deletion
@@ -124,6 +125,16 @@ def test_an_ended_job_of_it_is_not_begun_again(app: App) -> None:
     begin_deletion(app, tenant_id, **WHY)
     with pytest.raises(TenantDeleted), app.db.transaction(SYSTEM) as tx:
         retry_job(tx, app.job_types, of_job(failed), {})
+    shown = preview(app, "job.retry", who="person:ada", targets=[of_job(failed)])
+    begin(app, shown.id, who="person:ada", reason="mended")
+    sql(
+        app,
+        "UPDATE job_queue SET scheduled_for = now() + interval '1 hour', wake_at = now() + interval '1 hour'"
+        " WHERE job_type = 'tenants.delete'",
+    )
+    drain(app)
+    [refused] = bulk(app, shown.id).refused
+    assert (refused["outcome"], "was deleted on" in refused["says"]) == ("refused", True)
 
 
 def test_many_who_begin_something_while_it_is_deleted_leave_nothing(app: App) -> None:

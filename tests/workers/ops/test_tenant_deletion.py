@@ -1,8 +1,11 @@
 """All of a tenant can be taken away in one file, and deleted; no table is forgotten, and nobody else loses a row."""
 
 import json
+import threading
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,13 @@ from db.schema.tables import metadata
 from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected, UnknownTenant
 from domain.videos.media import object_key
-from tests.builders import a_tenant, job_row, tenant
+from tests.builders import a_tenant, beside, job_row, tenant
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.db.test_isolation import World, world
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.media import keep
+from workers.ops.support import change_quota
 from workers.ops.tenant_deletion import begin_deletion
 from workers.ops.tenant_export import export_tenant
 
@@ -113,6 +117,69 @@ def test_files_are_in_it_and_what_the_store_has_lost_is_named(app: App, tmp_path
         assert archive.read(f"media/{sha256(b'first' * 1000).hexdigest()}.mp4") == b"first" * 1000
     assert manifest["media"] == {"files": 1, "bytes": 5000, "missing": [f"media/{lost.hex()}.mp4"]}
     assert (done.files, done.missing) == (1, [f"media/{lost.hex()}.mp4"])
+
+
+class Vanishing:
+    """A store whose files are deleted between a look and the reading."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def has(self, key: str) -> bool:
+        found: bool = self._store.has(key)
+        self._store.delete(key)
+        return found
+
+    def read(self, key: str, start: int, size: int) -> Any:
+        return self._store.read(key, start, size)
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_missing_and_not_counted(app: App, tmp_path: Path) -> None:
+    tenant_id = a_tenant(app)
+    a_file(app, tenant_id, tmp_path, b"bytes")
+    losing: Any = Vanishing(app.ports.media)
+    done = export_tenant(replace(app, ports=replace(app.ports, media=losing)), tenant_id, tmp_path / "it.zip")
+    name = f"media/{sha256(b'bytes').hexdigest()}.mp4"
+    assert (done.files, done.bytes, done.missing) == (0, 0, [name])
+    manifest, _, archive = read(tmp_path / "it.zip")
+    archive.close()
+    assert manifest["media"] == {"files": 0, "bytes": 0, "missing": [name]}
+
+
+def test_an_export_is_of_one_moment_however_many_change_the_tenant_meanwhile(app: App, tmp_path: Path) -> None:
+    """What is changed in one commit is in it whole, or not at all."""
+    tenant_id, over, begun = a_tenant(app), threading.Event(), threading.Barrier(5)
+
+    def change(n: int) -> None:
+        mine = beside(app)
+        for turn in range(400):
+            change_quota(mine, tenant_id, 1, who="ada", reason="for the test")
+            with mine.db.transaction(tenant_id) as tx:
+                tx.driver.execute("INSERT INTO job_queue (job_type, tenant_id) VALUES ('x', %s)", (tenant_id,))
+                tx.driver.execute("INSERT INTO api_usage (tenant_id, kind, name) VALUES (%s, 'llm', 'x')", (tenant_id,))
+            if turn == 0:
+                begun.wait()
+            if over.is_set():
+                return
+
+    with ThreadPoolExecutor(4) as threads:
+        changing = [threads.submit(change, n) for n in range(4)]
+        begun.wait()
+        found = []
+        for n in range(4):
+            export_tenant(app, tenant_id, tmp_path / f"{n}.zip")
+            _, rows, archive = read(tmp_path / f"{n}.zip")
+            archive.close()
+            [row] = rows["tenants"]
+            granted = sum(each["amount"] for each in rows["quota_ledger"] if each["kind"] == "extra")
+            found.append(granted)
+            assert row["quota_granted"] == granted
+            assert len(rows["job_queue"]) == len(rows["api_usage"])
+        over.set()
+        for each in changing:
+            each.result()
+    assert found == sorted(found)
+    assert found[-1] > found[0], "nobody changed anything meanwhile"
 
 
 def test_a_file_is_whole_or_not_there(app: App, tmp_path: Path) -> None:
