@@ -60,8 +60,8 @@ def telling(settings: Settings, receiver: Holding) -> Iterator[App]:
 def killed_when(app: App, there: Callable[[], object], what: str, **environment: str) -> None:
     """Let a worker process do what there is to do, kill it at that moment, and have its jobs rescued."""
     urls = {name.upper(): str(value) for name, value in app.settings.model_dump().items() if name.endswith("_url")}
-    given = os.environ | {name: url for name, url in urls.items() if url} | environment
-    worker = subprocess.Popen([sys.executable, "-c", A_WORKER], env=given)
+    variables = os.environ | {name: url for name, url in urls.items() if url} | environment
+    worker = subprocess.Popen([sys.executable, "-c", A_WORKER], env=variables)
     try:
         until(there, what)
     finally:

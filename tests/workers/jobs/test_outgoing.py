@@ -334,8 +334,8 @@ def test_an_endpoint_that_is_enabled_again_gets_what_it_missed(telling: App, rec
     assert refused(api("POST", f"/webhooks/{shop.endpoint['id']}/enable", key)) == (409, "NOT_DISABLED")
     run(telling)
     assert all(each["delivered_at"] for each in shop.deliveries())
-    told = {body["data"]["post_id"] for body in shop.verified()}
-    assert told == {str(post_id) for post_id in shop.posts}
+    posts_of = {body["data"]["post_id"] for body in shop.verified()}
+    assert posts_of == {str(post_id) for post_id in shop.posts}
 
 
 @pytest.mark.parametrize(
