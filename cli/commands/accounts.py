@@ -25,7 +25,18 @@ from workers.ops.connecting import Begun, begin_connect, connected
 app = Group()
 
 STATUSES = tuple(AccountStatus)
-COLUMNS = ("id", "tenant_id", "platform", "username", "status", "waiting", "used_today", "daily_limit", "reason")
+COLUMNS = (
+    "id",
+    "tenant_id",
+    "platform",
+    "username",
+    "status",
+    "waiting",
+    "used_today",
+    "daily_limit",
+    "disabled_at",
+    "reason",
+)
 BETWEEN_LOOKS = 0.3
 """Seconds."""
 
@@ -146,6 +157,34 @@ def change(
     with session() as current:
         row = accounts.change(current, None, account_id, settings=settings, consent=consent, timezone=zone, **named)
     show_one(row, as_json=as_json, simplified=_simplified)
+
+
+@app.command()
+def enable(account_id: AccountId, reason: Reason = None) -> None:
+    """Let posts to a disabled account begin again.
+
+    \b
+    viral accounts enable 01a20417-5ccc-7850-9558-0a37b805228c
+    """
+    _switch("account.enable", account_id, reason)
+
+
+@app.command()
+def disable(account_id: AccountId, reason: Reason = None) -> None:
+    """Begin no post to an account for now.
+
+    Its posts wait, and are missed when they are late; its tokens stay, and what is on its way goes on.
+
+    \b
+    viral accounts disable 01a20417-5ccc-7850-9558-0a37b805228c --reason "it posts what it should not"
+    """
+    _switch("account.disable", account_id, reason)
+
+
+def _switch(name: str, account_id: UUID, reason: str | None) -> None:
+    with session() as current:
+        done = act(current, name, f"account:{account_id}", reason=reason)
+    console().print(f"{account_id}  {done.says}")
 
 
 @app.command()

@@ -23,7 +23,8 @@ from domain.text.storable import to_json
 
 COLUMNS = """id, tenant_id, platform, external_id, username, niche, timezone, status, reason, server, scopes,
     access_expires_at, refresh_expires_at, daily_limit, token_version, refresh_begun_at, refresh_tries, refreshed_at,
-    connected_at, settings, limits, limits_read_at, created_at, updated_at"""
+    connected_at, settings, limits, limits_read_at, disabled_at, created_at,
+    updated_at"""
 
 GET = f"SELECT {COLUMNS} FROM social_accounts WHERE tenant_id = %s AND id = %s"
 
@@ -141,6 +142,11 @@ UPDATE social_accounts SET settings = jsonb_strip_nulls(settings || %(settings)s
     daily_limit = CASE WHEN %(has_daily_limit)s THEN %(daily_limit)s ELSE daily_limit END, updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s
 RETURNING {COLUMNS}
+"""
+
+ENABLE = """
+UPDATE social_accounts SET disabled_at = CASE WHEN %(enabled)s THEN NULL ELSE now() END, updated_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND (disabled_at IS NULL) <> %(enabled)s
 """
 
 SAVE_LIMITS = """
@@ -308,6 +314,11 @@ class Accounts:
         """Let an account be active again that needed its owner for this reason, which has gone."""
         values = {"tenant_id": tenant_id, "id": account_id, "version": version, "reason": reason}
         self._driver.execute(REACTIVATE, values)
+
+    def enable(self, tenant_id: UUID, account_id: UUID, enabled: bool) -> bool:
+        """Let its posts begin, or begin none any more; False if it was so already."""
+        values = {"tenant_id": tenant_id, "id": account_id, "enabled": enabled}
+        return self._driver.execute(ENABLE, values).rowcount == 1
 
     # --- what its owner decides ---------------------------------------------------------------------------------
 

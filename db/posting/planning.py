@@ -29,6 +29,7 @@ COLUMNS = """p.id, p.tenant_id, p.video_id, p.account_id, p.group_id, p.status, 
     p.external_id, p.permalink, p.first_comment_id, p.prediction, p.error_code, p.error_message, p.job_id, p.claimed_at,
     p.approved_at, p.submitted_at, p.published_at, p.measure_at, p.measure_note, p.created_at, p.updated_at,
     p.attempt_group, a.platform, a.username, a.status AS account_status, a.reason AS account_reason,
+    a.disabled_at AS account_disabled_at,
     v.title AS video_title"""
 
 FROM = """FROM social_posts p

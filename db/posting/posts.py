@@ -67,6 +67,7 @@ WITH waiting AS (
     SELECT DISTINCT ON (p.tenant_id, p.account_id) p.id, p.tenant_id, p.scheduled_for
     FROM social_posts p
     JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id AND a.status = 'active'
+        AND a.disabled_at IS NULL
     LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
     WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s AND p.scheduled_for + {LATE_AFTER} >= %(now)s
         AND NOT EXISTS (
@@ -91,7 +92,10 @@ RETURNING c.turn, p.scheduled_for, p.id, p.tenant_id
 """
 
 LATE = f"""
-SELECT p.id, p.tenant_id, p.scheduled_for, {LATE_AFTER}, a.status, a.reason, p.error_message FROM social_posts p
+SELECT p.id, p.tenant_id, p.scheduled_for, {LATE_AFTER},
+    CASE WHEN a.status = 'active' AND a.disabled_at IS NOT NULL THEN 'disabled' ELSE a.status END, a.reason,
+    p.error_message
+FROM social_posts p
 JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
 LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
 WHERE {{which}}
@@ -264,8 +268,8 @@ class Posts:
 
     def late(self, *, now: datetime, begun: timedelta, limit: int) -> list[tuple[Any, ...]]:
         """Lock posts that are too late to be begun and were never sent; those that have a handle may be so much later.
-        Their ids, tenants, times, the lateness that their tenant allows, their account's status and reason, and why
-        they wait."""
+        Their ids, tenants, times, the lateness that their tenant allows, their account's status (`disabled` if it is
+        active otherwise) and reason, and why they wait."""
         values = {"now": now, "begun": begun, "limit": limit}
         waiting = self._driver.execute(LATE.format(which=WAITS_LATE).encode(), values).fetchall()
         values["limit"] = limit - len(waiting)

@@ -49,6 +49,8 @@ social_accounts = table(
     jsonb("settings", "{}"),
     jsonb("limits", "{}"),
     timestamp("limits_read_at"),
+    # Since when operators let nothing be posted to it.
+    timestamp("disabled_at"),
     sa.UniqueConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "platform", "external_id"),
     one_of("platform", PLATFORMS),

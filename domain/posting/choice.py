@@ -42,6 +42,7 @@ class Candidate:
     used: int
     a_day: int | None
     waiting: int
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ def _why_not(candidate: Candidate) -> str | None:
             return "it has to be connected again"
         case AccountStatus.DISCONNECTED:
             return "it is not connected any more"
+    if candidate.disabled:
+        return "nothing is posted to it for now: our people have disabled it"
     if candidate.a_day is not None and candidate.used >= candidate.a_day:
         return f"all of its {counted(candidate.a_day, 'post')} in 24 hours are taken"
     return None

@@ -186,6 +186,8 @@ def _when_scheduled(facts: Facts) -> tuple[str | None, datetime | None]:
         return f"it waits: the database was put back, and nothing is posted until our people have looked{late}", None
     if post["account_status"] != AccountStatus.ACTIVE:
         return f"it waits for its account ({_account(post)}){late}", None
+    if post.get("account_disabled_at") is not None:
+        return f"it waits: our people let nothing be posted to its account for now{late}", None
     if facts.closed_until is not None and facts.closed_until > due:
         why = f"{facts.platform} takes no more for now, or does not answer"
         return f"{why}: it begins after that{late}", facts.closed_until

@@ -19,6 +19,7 @@ from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import is_zone
 from domain.concepts.wording import counted
 from domain.errors import NotSetUp, Rejected, SealUnknown, Unavailable, UnknownAccount, ViralError
+from domain.ops.actions import Outcome, Result
 from domain.ports import Login, Vault
 from domain.posting.accounts import AccountStatus, AppRegistration, Credential, Grant
 from domain.posting.choice import Candidate, Choice
@@ -123,6 +124,7 @@ def _candidate(row: Mapping[str, Any], now: datetime) -> Candidate:
         row["used_today"],
         min(own, default=None),
         row["waiting"],
+        disabled=row["disabled_at"] is not None,
     )
 
 
@@ -282,6 +284,35 @@ def disconnect(app: App, tenant_id: UUID | None, account_id: UUID) -> Change:
     if not elsewhere and not _revoked(app, row, grant, known_as):
         says.append(f"{NAMES[row['platform']]} could not be told: remove the access in the account's settings there")
     return Change(True, "; ".join(says))
+
+
+def enable(app: App, account_id: UUID) -> Result:
+    """Let posts to an account begin again.
+
+    Raises:
+        UnknownAccount: there is none of this id.
+    """
+    return _enable(app, account_id, enabled=True)
+
+
+def disable(app: App, account_id: UUID) -> Result:
+    """Begin no post to an account any more: they wait, and are missed when they are late. Its tokens stay.
+
+    Raises:
+        UnknownAccount: there is none of this id.
+    """
+    return _enable(app, account_id, enabled=False)
+
+
+def _enable(app: App, account_id: UUID, *, enabled: bool) -> Result:
+    owner = owner_of(app, None, account_id)
+    with app.db.transaction(owner) as tx:
+        before = _get(tx, owner, account_id)["disabled_at"]
+        changed = tx.social_accounts.enable(owner, account_id, enabled)
+        after = _get(tx, owner, account_id)["disabled_at"]
+    says = "its posts begin again" if enabled else "its posts wait; what is on its way goes on, and its tokens stay"
+    outcome = Outcome.DONE if changed else Outcome.UNCHANGED
+    return Result(outcome, says, {"disabled_at": before}, {"disabled_at": after})
 
 
 def _last_grant(app: App, tx: Tx, row: Row) -> tuple[Grant | None, AppRegistration]:

@@ -204,7 +204,7 @@ def _video(app: App, target: Target) -> Row:
 
 def _account(app: App, target: Target) -> Row:
     row = accounts.show(app, None, target.uuid)
-    return _of(row, "platform", "username", "tenant_id", "status", "waiting")
+    return _of(row, "platform", "username", "tenant_id", "status", "disabled_at", "waiting")
 
 
 def _tenant(app: App, name: str, tenant_id: UUID) -> Row:
@@ -361,6 +361,8 @@ PERFORMERS: Mapping[str, Performer] = {
     "tenant.delete": _delete_tenant,
     "provider.enable": lambda app, target, _: videos.enable(app, target.id),
     "provider.disable": lambda app, target, _: videos.disable(app, target.id),
+    "account.enable": lambda app, target, _: accounts.enable(app, target.uuid),
+    "account.disable": lambda app, target, _: accounts.disable(app, target.uuid),
     "account.disconnect": _watched(
         _account, lambda app, target, _: _changed(accounts.disconnect(app, None, target.uuid))
     ),

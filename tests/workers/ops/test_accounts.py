@@ -15,6 +15,7 @@ from tests.builders import a_tenant
 from tests.post_stage import PostStage, post_stage
 from workers.app import App
 from workers.ops import account_checks, accounts
+from workers.ops.post_stories import explain
 from workers.settings import Settings
 
 
@@ -132,3 +133,26 @@ def test_the_doctor_looks_at_tokens_and_at_who_waits(stage: Stage) -> None:
     with stage.app.db.transaction(stage.tenant_id) as tx:
         tx.social_accounts.refuse(stage.tenant_id, account, "connect it again")
     assert checked(stage)[1] == "warn"
+
+
+def test_posts_to_a_disabled_account_wait_until_it_is_enabled(posting: PostStage) -> None:
+    tenant_id = posting.tenant()
+    account = posting.account(tenant_id, "tiktok")
+    waits = posting.ask(tenant_id, account)
+    assert [accounts.disable(posting.app, account).outcome for _ in range(2)] == ["done", "unchanged"]
+    posting.due()
+    posting.turn()
+    assert posting.show(waits).status == "scheduled"
+    assert "our people let nothing be posted to its account" in (explain(posting.app, tenant_id, waits).next or "")
+    assert accounts.choose(posting.app, tenant_id, "tiktok").account_id is None
+    assert accounts.show(posting.app, tenant_id, account)["status"] == "active", "nothing was revoked"
+    assert accounts.enable(posting.app, account).outcome == "done"
+    posting.run()
+    assert posting.show(waits).status == "published"
+
+    late = posting.ask(tenant_id, account)
+    accounts.disable(posting.app, account)
+    posting.later(hours=3)
+    posting.due()
+    posting.turn()
+    assert (posting.show(late).status, "its account is disabled" in str(posting.show(late))) == ("missed", True)

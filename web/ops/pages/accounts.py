@@ -9,7 +9,17 @@ from web.ops.page import Look, NothingThere, Page
 from workers.ops import accounts
 
 SHOWN = (
-    *("platform", "username", "status", "reason", "waiting", "used_today", "daily_limit", "access_expires_at"),
+    *(
+        "platform",
+        "username",
+        "status",
+        "disabled_at",
+        "reason",
+        "waiting",
+        "used_today",
+        "daily_limit",
+        "access_expires_at",
+    ),
     *("created_at", "updated_at"),
 )
 
@@ -32,4 +42,5 @@ ACCOUNT = Page(
     *("/accounts/{id}", "Social account", "account.html", view),
     in_menu=False,
     about=lambda shown: f"account:{shown['account']['id']}",
+    states=lambda shown: ("enabled" if shown["account"]["disabled_at"] is None else "disabled",),
 )
