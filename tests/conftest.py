@@ -69,6 +69,7 @@ class Servers:
     postgres: EmbeddedPostgres
     redis: EmbeddedRedis
     _kept: psycopg.Connection | None = field(default=None, init=False)
+    _emptying: redis.Redis | None = field(default=None, init=False)
 
     def admin(self) -> psycopg.Connection:
         return psycopg.connect(self.postgres.url(OWNER, "postgres"), autocommit=True)
@@ -80,9 +81,18 @@ class Servers:
             self._kept = self.admin()
         return self._kept
 
+    @property
+    def emptying(self) -> redis.Redis:
+        """One client for the whole run, which empties Redis before a test."""
+        if self._emptying is None:
+            self._emptying = redis.Redis.from_url(self.redis.url())
+        return self._emptying
+
     def close(self) -> None:
         if self._kept is not None:
             self._kept.close()
+        if self._emptying is not None:
+            self._emptying.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -210,11 +220,8 @@ def database_url(servers: Servers, database: str) -> str:
 @pytest.fixture
 def redis_url(servers: Servers) -> str:
     """An empty Redis."""
-    url = servers.redis.url()
-    client = redis.Redis.from_url(url)
-    client.flushall()
-    client.close()
-    return url
+    servers.emptying.flushall()
+    return servers.redis.url()
 
 
 @pytest.fixture

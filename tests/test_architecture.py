@@ -74,7 +74,6 @@ HOMES = {
     "pydantic_ai": ("integrations.llm",),
     "anthropic": ("integrations.llm.providers",),
     "openai": ("integrations.llm.providers",),
-    "pydantic_settings": ("workers.settings", "workers.runtime.setting_types"),
     "orjson": ("integrations", "web"),
     "stripe": ("integrations.stripe.api",),
     "jwt": ("integrations.clerk.sessions", "simulators.clerk.sessions"),

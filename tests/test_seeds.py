@@ -26,10 +26,12 @@ def test_what_is_drawn_depends_on_what_for_and_on_nothing_before() -> None:
 
 def drawn_unseeded(path: Path) -> list[int]:
     """Return the lines with a generator that has no seed, or that is everybody's."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    found, text = [], path.read_text()
+    if "random" not in text.lower():
+        return []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
-            *of, name = ast.unparse(node.func).split(".")
+            *of, name = ast.unparse(node.func).split(".") if isinstance(node.func, ast.Name | ast.Attribute) else [""]
             unseeded = name == "SystemRandom" or (name == "Random" and not node.args)
             if unseeded or (of == ["random"] and name != "Random"):
                 found.append(node.lineno)

@@ -5,8 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from db.postgres.url import parse
 from domain.billing.tiers import PriceBook, Tier
@@ -67,13 +75,13 @@ class SettingsInvalid(ViralError):
         super().__init__(self.faults[0] if one else "\n  ".join(["these settings cannot be used:", *self.faults]))
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The environment of the processes. Lists are comma-separated.
 
     The text below a setting is its meaning in docs/reference/settings.md; it is of all settings directly above it.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, validate_default=True)
 
     database_url: PostgresUrl = Field(default="", repr=False)
     """Postgres 15 or later, as libpq or Prisma writes it. Whoever it connects as, the processes work as the role

@@ -12,7 +12,6 @@ from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
 
 from db.postgres import url
 from domain.concepts.timing import is_zone
@@ -261,9 +260,9 @@ def time_zone(value: str) -> str:
     return value
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
-NotifyUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split_urls), AfterValidator(notify_urls)]
+Words = Annotated[tuple[str, ...], BeforeValidator(split)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(split)]
+NotifyUrls = Annotated[tuple[SecretStr, ...], BeforeValidator(split_urls), AfterValidator(notify_urls)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(webhook_secret)]
 QuietHoursText = Annotated[str, AfterValidator(quiet_hours)]
 TimeZone = Annotated[str, AfterValidator(time_zone)]

@@ -55,7 +55,8 @@ def page(app: App, wanted: JobFilter, limit: int = 1000) -> Found:
 def every(app: App) -> list[dict[str, Any]]:
     with app.db.transaction(SYSTEM) as tx:
         cursor = tx.driver.execute("SELECT *, scheduled_for <= now() AS due FROM job_queue ORDER BY id DESC")
-        return [dict(zip([each.name for each in cursor.description or ()], row, strict=True)) for row in cursor]
+        names = [each.name for each in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def fits(row: dict[str, Any], query: dict[str, str]) -> bool:

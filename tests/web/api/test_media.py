@@ -61,7 +61,7 @@ class Web:
         self._wires = ExitStack()
         # One for all requests: each client reads the certificates of the world first, which takes longer than they do.
         self.client = self._wires.enter_context(
-            httpx.Client(base_url=base, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+            httpx.Client(base_url=base, timeout=60, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
         )
 
     def __enter__(self) -> Self:
