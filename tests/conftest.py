@@ -1,9 +1,10 @@
 """A real Postgres and a real Redis-compatible server for the whole run; a fresh database for every test."""
 
+import gc
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,18 @@ MEMORY, IN_MEMORY = Path("/dev/shm"), "viral-tests-"
 def pytest_configure(config: pytest.Config) -> None:
     """Properties draw by the run's seed, unless `--hypothesis-seed` is another."""
     config.option.hypothesis_seed = config.option.hypothesis_seed or str(SEED)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Hardly anything that is collected is garbage, and it is there to the end: nobody looks through it for some."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_report_header() -> str:
