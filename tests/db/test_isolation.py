@@ -23,8 +23,9 @@ from db.security import SCOPE_NOT_SET
 from db.transaction import SYSTEM, Database, Scope, Tx
 from domain.errors import TenantContextNotSet
 from local.postgres import APP, OWNER
-from tests.conftest import Servers
+from tests.conftest import Servers, a_database
 from workers.app import App
+from workers.runtime.ids import Ids
 
 TENANT_OWNED = [table for table in metadata.sorted_tables if "tenant_id" in table.c or table is tenants]
 SYSTEM_ONLY = [table for table in metadata.sorted_tables if table not in TENANT_OWNED]
@@ -69,17 +70,46 @@ class _Undo(Exception):
     pass
 
 
-@pytest.fixture
-def world(app: App) -> World:
+@dataclass(frozen=True)
+class Filled:
+    """The rows of `World`, and the database that has them, which each test gets a copy of."""
+
+    database: str
+    a: UUID
+    b: UUID
+    rows: Mapping[tuple[UUID | None, str], Row]
+
+
+@pytest.fixture(scope="module")
+def filled(servers: Servers, template: str) -> Iterator[Filled]:
     a, b = uuid4(), uuid4()
+    with a_database(servers, template) as name:
+        db = Database(servers.postgres.url(APP, name), pool_size=1, new_id=Ids(), application_name="tests")
+        rows = _fill(db, a, b)
+        db.close()
+        yield Filled(name, a, b, rows)
+
+
+@pytest.fixture
+def database(servers: Servers, filled: Filled) -> Iterator[str]:
+    with a_database(servers, filled.database) as name:
+        yield name
+
+
+@pytest.fixture
+def world(app: App, filled: Filled) -> World:
+    return World(app, filled.a, filled.b, filled.rows)
+
+
+def _fill(db: Database, a: UUID, b: UUID) -> Mapping[tuple[UUID | None, str], Row]:
     rows: dict[tuple[UUID | None, str], Row] = {}
-    with app.db.transaction(SYSTEM) as tx:
+    with db.transaction(SYSTEM) as tx:
         tx.archive.make_week(MOMENT)
         for owner in (a, b, None):
             for table in TENANT_OWNED if owner else SYSTEM_ONLY:
                 values = _values(table, owner, {name: row for (of, name), row in rows.items() if of in (owner, a)})
                 rows[owner, table.name] = tx.sql.execute(insert(table).values(values).returning(table)).mappings().one()
-    return World(app, a, b, rows)
+    return rows
 
 
 def _values(table: Table, owner: UUID | None, rows: Mapping[str, Row]) -> dict[str, Any]:
