@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
 
 from cli.configuration import resolve
+from db.postgres.errors import DatabaseUnavailable, PoolTimeout, WritesRefused
 from db.security import RoleRefused
 from db.transaction import SYSTEM, Tx
 from domain.errors import ViralError
@@ -20,20 +21,26 @@ from workers.runtime import logs
 from workers.runtime.work import Work, working
 
 
+class DatabaseAway(DatabaseUnavailable):
+    """Postgres did not answer a command, which says where to look."""
+
+
 class SchemaTooOld(ViralError):
     """The database lacks something that this code works with."""
 
 
 @contextmanager
-def session() -> Iterator[App]:
-    """Put an application together for one command. Ctrl-C is heeded at its end, and in `interruptible_sleep`.
+def session(*, log_level: str = "WARNING") -> Iterator[App]:
+    """Put an application together for one command. Ctrl-C is heeded at its end, and in `interruptible_sleep`. A command
+    whose answer says what is away asks for a higher `log_level`: it need not be logged too.
 
     Raises:
+        DatabaseAway: Postgres does not answer.
         SchemaTooOld: the command met a table or column that is not there.
         RoleRefused: the role of the database lacks a right.
     """
     settings, _ = resolve()
-    logs.configure("console", "WARNING")
+    logs.configure("console", log_level)
     with _interrupts_held_back():
         app = build(settings, name="viral shell", pool_size=2)
         try:
@@ -47,6 +54,8 @@ def session() -> Iterator[App]:
             if isinstance(cause, InsufficientPrivilege):
                 denied = cause.diag.message_primary
                 raise RoleRefused(f"{denied}: run `viral migrate`; `viral doctor` names each GRANT") from error
+            if isinstance(error, DatabaseUnavailable) and not isinstance(error, WritesRefused | PoolTimeout):
+                raise DatabaseAway(f"{error} (`viral doctor` looks closer)") from error
             raise
         finally:
             app.close()

@@ -14,8 +14,19 @@ Listing = Mapping[str, tuple[str, str]]
 """The place of each command (`module:name`, a `Group` or a function) and the sentence that the shell's help shows."""
 
 
+NO_ID = "is no id; ids are as long as 01a20417-5ccc-7850-9558-0a37b805228c, and lists show them"
+
+
 class Command(TyperCommand):
-    """In the usage line, an argument that has to be given is `TYPE` and not `{TYPE}`."""
+    """In the usage line, an argument that has to be given is `TYPE` and not `{TYPE}`; what is no id is said so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if "valid UUID" in error.message:
+                error.message = f"it {NO_ID}"
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]

@@ -234,7 +234,7 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
     \b
     viral jobs explain ID
     """
-    with session() as current:
+    with session(log_level="ERROR") as current:
         found = explanations.explain(current, job_id)
     job = found.job
     if as_json:

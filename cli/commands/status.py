@@ -20,7 +20,7 @@ def status(as_json: AsJson = False) -> None:
     \b
     viral status
     """
-    with session() as app:
+    with session(log_level="ERROR") as app:
         found, _ = looked(app, overview.status)
     if as_json:
         print_json({"at": found.at, "doubts": found.doubts, "harms": found.harms, "queues": found.queues})

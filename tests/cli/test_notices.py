@@ -138,3 +138,14 @@ def test_an_endpoint_that_cannot_be_is_one_line(viral: Shell, app: App, words: t
 def test_nobody_s_endpoints_are_none_and_what_nobody_has_is_refused(viral: Shell) -> None:
     assert "tenant" in viral.refused("webhooks", "list", "--tenant", uuid4())
     assert viral.refused("webhooks", "replay", uuid4()).startswith("viral: ")
+
+
+def test_a_command_whose_servers_are_away_is_one_line_with_the_next_thing_to_try(away: Shell) -> None:
+    for words in (("status",), ("jobs", "explain", uuid4()), ("notices", "list"), ("tenants", "list")):
+        line = away.refused(*words)
+        assert line.startswith("viral: Postgres does not answer")
+        assert "`viral doctor`" in line
+
+
+def test_what_is_no_id_is_said_so(away: Shell) -> None:
+    assert "it is no id; ids are as long as" in away.senseless("webhooks", "replay", "x")

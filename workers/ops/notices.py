@@ -247,7 +247,7 @@ def check(app: App, tx: Tx) -> tuple[str, str]:
     """Return the verdict of `viral doctor` about notices."""
     channels = channels_of(app)
     if not channels:
-        return "ok", "NOTIFY_URLS is not set, so nobody is: see docs/notices.md"
+        return "warn", "nobody is: set NOTIFY_URLS (docs/notices.md), and try it with `viral notices test`"
     for each in channels:
         try:
             each.check()
