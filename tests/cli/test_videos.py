@@ -57,7 +57,9 @@ def count(app: App, table: Any) -> int:
 # --- one command makes a concept an MP4 that the platforms take ----------------------------------------------------
 
 
-def test_one_command_makes_a_file_that_every_platform_takes(viral: Shell, app: App, generation: UUID) -> None:
+def test_one_command_makes_a_file_that_every_platform_takes_and_a_file_of_ones_own_is_a_video_too(
+    viral: Shell, app: App, tenant_id: UUID, generation: UUID, tmp_path: Path
+) -> None:
     with working(app):
         made = viral.json("videos", "render", "--generation", generation, "--concept", 2, "--wait")
     assert {"video_id", "path", "sha256", "probe", "provider", "cost"} <= made.keys()
@@ -79,24 +81,19 @@ def test_one_command_makes_a_file_that_every_platform_takes(viral: Shell, app: A
     assert (again.code, "is completed; --again makes another one" in again.err) == (0, True)
     assert count(app, videos) == 1
 
+    own = tmp_path / "holiday.mp4"
+    own.write_bytes(Path(made["path"]).read_bytes())
+    with working(app):
+        mine = viral.json("videos", "render", "--file", own, "--tenant", tenant_id, "--wait")
+    assert (mine["status"], mine["source"], mine["sha256"]) == ("completed", "own", made["sha256"])
+    assert mine["video_id"] != made["video_id"]
+
 
 def test_a_concept_is_found_by_its_id(viral: Shell, app: App, tenant_id: UUID) -> None:
     concept = a_concept(id=str(uuid4()))
     a_generation(app, tenant_id, concepts=[concept])
     assert viral.json("videos", "render", concept["id"])["concept_id"] == concept["id"]
     assert viral.refused("videos", "render", concept["id"], "--tenant", a_tenant(app)).endswith(str(tenant_id))
-
-
-def test_a_file_of_ones_own_becomes_a_video(
-    viral: Shell, app: App, tenant_id: UUID, generation: UUID, tmp_path: Path
-) -> None:
-    with working(app):
-        made = viral.json("videos", "render", "--generation", generation, "--wait")
-        own = tmp_path / "holiday.mp4"
-        own.write_bytes(Path(made["path"]).read_bytes())
-        mine = viral.json("videos", "render", "--file", own, "--tenant", tenant_id, "--wait")
-    assert (mine["status"], mine["source"], mine["sha256"]) == ("completed", "own", made["sha256"])
-    assert mine["video_id"] != made["video_id"]
 
 
 def test_what_waits_is_cancelled(viral: Shell, app: App, generation: UUID) -> None:
