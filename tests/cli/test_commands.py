@@ -447,7 +447,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_fresh_system(viral: Shell, app: A
     assert [each["check"] for each in findings if each["state"] != "ok"] == ["people are notified"], "of nobody"
     lines = viral.done("doctor").lines
     assert len(lines) == len(findings) > 10
-    assert all(line.startswith("ok    ") for line in lines)
+    assert sum(not line.startswith("ok    ") for line in lines) == 1
 
 
 def finding(result: Result, check: str) -> tuple[str, str]:
