@@ -91,6 +91,10 @@ def take(page: browser.Page, origin: str, token: str) -> None:
         file = FOLDER / f"ops-{name}.png"
         page.picture(file, whole=False)
         print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1024} KB")
+    page.show_as(width=1200, height=HEIGHT, scheme="light")
+    page.open(f"{origin}/ops/jobs?status=failed")
+    page.click("button[formaction*='job.retry'][value=all]")
+    page.picture(FOLDER / "ops-bulk.png", whole=False)
 
 
 def _answers(origin: str) -> bool:
