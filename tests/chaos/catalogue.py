@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.chaos.experiments import (
+    acts,
     autopilot,
     bloat,
     calendar,
@@ -57,6 +58,7 @@ CATALOGUE = (
     Entry("R16", "posts made once amid faults and deaths", posting.posting, 900),
     Entry("R17", "clips bought amid faults and deaths", rendering.rendering, 600),
     Entry("learn-kill", "death at every commit of learning", learning.learning, 300),
+    Entry("acts-kill", "deletions, bulk acts, deliveries die", acts.acts, 240),
     Entry("autopilot", "a month of tenants left alone", autopilot.autopilot, 900),
     Entry("pooler", "everything through PgBouncer", pooling.pooled, 150),
     Entry("redis-failover", "a Redis replica is promoted", redis_failover.promoted, 90),
