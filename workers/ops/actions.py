@@ -314,6 +314,7 @@ def _scoring(done: list[Row]) -> Result:
 
 def _reset_quota(app: App, target: Target, arguments: Arguments) -> Result:
     with app.db.transaction(target.uuid) as tx:
+        tx.tenants.get(target.uuid)
         before, after = tx.quota.restart(target.uuid, work.current.get().cause or "person:somebody")
     given_back = before.used - after.used
     return Result(

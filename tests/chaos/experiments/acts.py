@@ -58,7 +58,7 @@ def acts(stage: Stage, finding: Finding) -> None:
             app = build(load(system.environment | more), name="acts", pool_size=4)
             try:
                 fleet.workers(3, threads=2)
-                doomed, shops = [], []
+                doomed, shops = list[UUID](), list[Shop]()
                 for n in range(stage.size(30, 2)):
                     if stage.left() < 60 and n:
                         break

@@ -17,6 +17,7 @@ from db.schema.deletion import RECORDS, guarded
 from db.schema.tables import metadata
 from db.transaction import SYSTEM
 from domain.errors import Conflict, TenantDeleted
+from domain.ops.actions import Kind, Outcome, Target
 from domain.ops.tenant_filters import TenantFilter
 from tests.builders import NOV_22, a_stripe_event, a_tenant, beside, event_row, job_row, tenant
 from tests.db.test_isolation import World, world
@@ -28,6 +29,7 @@ from workers.jobs.generation import generate_concepts
 from workers.jobs.quota import reset_due
 from workers.ops import overview, tenants
 from workers.ops.acting import retry_job
+from workers.ops.actions import perform
 from workers.ops.bulk import begin, bulk, preview
 from workers.ops.jobs import enqueue, of_job
 from workers.ops.support import change_quota
@@ -105,6 +107,8 @@ def test_whatever_is_begun_for_it_is_refused_and_says_why(app: App, tmp_path: Pa
         with pytest.raises(TenantDeleted, match=f"tenant {tenant_id} was deleted on 20"):
             act()
             pytest.fail(f"{name} was begun")
+    again = perform(app, "quota.reset", Target(Kind.TENANT, str(tenant_id)), {}, who="person:ada")
+    assert (again.outcome, "was deleted on 20" in again.says) == (Outcome.REFUSED, True)
     # Of several tenants' jobs, the others' are enqueued.
     other = a_tenant(app)
     with app.db.transaction(SYSTEM) as tx:
