@@ -81,8 +81,8 @@ def show_tenant(
     if as_json:
         print_json(row | {"why": [*explained.sentences, *explained.plan]})
         return
-    if row["deleted_at"] is not None:
-        console().print(f"It was deleted on {row['deleted_at']:%Y-%m-%d}; what is shown is what has to be kept.")
+    if row["deletion_began_at"] is not None:
+        console().print(f"It was deleted on {row['deletion_began_at']:%Y-%m-%d}; what is shown is what has to be kept.")
     for sentence in (*explained.sentences, *explained.plan):
         console().print(readable(sentence))
     console().print()

@@ -73,7 +73,7 @@ INVARIANTS = {
     # Its job looks for it at `look_after`; without a job nobody does.
     "a post that is being submitted has a job": """
         SELECT FROM social_posts p WHERE look_after < now() - interval '15 minutes' AND status = 'submitting'
-        AND tenant_id NOT IN (SELECT id FROM tenants WHERE deleted_at IS NOT NULL)
+        AND tenant_id NOT IN (SELECT id FROM tenants WHERE deletion_began_at IS NOT NULL)
         AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = p.job_id AND j.status IN ('pending', 'running'))""",
     # One that came before what it needs is parked for moments, in a sound system.
     "no event is parked for over 15 minutes": """

@@ -16,7 +16,7 @@ NAMED: Final = 5
 """Tenants that are named; the others are counted."""
 
 # Few are, and they have an index.
-NOT_DELETED: Final = "{tenant} NOT IN (SELECT id FROM tenants WHERE deleted_at IS NOT NULL)"
+NOT_DELETED: Final = "{tenant} NOT IN (SELECT id FROM tenants WHERE deletion_began_at IS NOT NULL)"
 PAYS: Final = "t.subscription_tier <> 'FREE'"
 
 FAILED_JOBS: Final = """

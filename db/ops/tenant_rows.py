@@ -199,10 +199,10 @@ class TenantRows:
 LOCK: Final = "SELECT FROM tenants WHERE id = %s FOR UPDATE"
 # Its period has no next one: what nobody pays for is not due (`db/tenants/quota.py`).
 MARK: Final = """
-UPDATE tenants SET deleted_at = now(), name = 'deleted', daily_enabled = false, subscription_tier = 'FREE',
+UPDATE tenants SET deletion_began_at = now(), name = 'deleted', daily_enabled = false, subscription_tier = 'FREE',
     stripe_subscription_id = NULL, monthly_quota = 0, quota_granted = 0, quota_paid_until = quota_reset_at,
     updated_at = now()
-WHERE id = %(tenant_id)s AND deleted_at IS NULL
+WHERE id = %(tenant_id)s AND deletion_began_at IS NULL
 """
 CLOSE: Final = (
     f"""
@@ -212,7 +212,7 @@ FROM users person CROSS JOIN LATERAL (
         SELECT home_id AS id, 'ADMIN' AS role, NULL::timestamptz AS since FROM account_tenants
         WHERE clerk_id = person.clerk_id
         UNION ALL SELECT a.home_id, m.role, m.joined_at FROM {LIVE_MEMBERS} WHERE m.user_clerk_id = person.clerk_id
-    ) AS place JOIN tenants t ON t.id = place.id AND t.deleted_at IS NULL
+    ) AS place JOIN tenants t ON t.id = place.id AND t.deletion_began_at IS NULL
     ORDER BY place.since NULLS FIRST, place.id LIMIT 1
 ) AS other
 WHERE users.id = person.id AND person.tenant_id = %(tenant_id)s

@@ -128,8 +128,8 @@ class TenantViews:
         values = {name: getattr(wanted, name) for name in NAMES} | {"limit": limit + 1}
         conditions = {
             "subscription_tier = %(plan)s": wanted.plan is not None,
-            "deleted_at IS NULL": wanted.hides_deleted,
-            "deleted_at IS NOT NULL": wanted.status == DELETED,
+            "deletion_began_at IS NULL": wanted.hides_deleted,
+            "deletion_began_at IS NOT NULL": wanted.status == DELETED,
             "subscription_status = %(status)s": wanted.status not in (None, DELETED),
             "position(lower(%(name)s) IN lower(name)) > 0": wanted.name is not None,
             "id = %(id)s": wanted.id is not None,

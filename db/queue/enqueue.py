@@ -121,10 +121,10 @@ FROM ({jobs}) AS jobs, LATERAL (SELECT coalesce(jobs.scheduled_for, now()) + job
 # (docs/decisions/0060).
 UNLESS_DELETED = """
 WHERE tenant_id IS NULL
-   OR NOT EXISTS (SELECT FROM tenants t WHERE t.id = jobs.tenant_id AND t.deleted_at IS NOT NULL)
+   OR NOT EXISTS (SELECT FROM tenants t WHERE t.id = jobs.tenant_id AND t.deletion_began_at IS NOT NULL)
 """
 
-DELETED = "SELECT id, deleted_at FROM tenants WHERE deleted_at IS NOT NULL AND id = ANY(%s)"
+DELETED = "SELECT id, deletion_began_at FROM tenants WHERE deletion_began_at IS NOT NULL AND id = ANY(%s)"
 
 UNLESS_LIVE = """
 ON CONFLICT (job_type, tenant_id, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running')

@@ -47,7 +47,9 @@ FUNCTIONS: Final = (
     f"""
 CREATE FUNCTION tenant_is_not_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    moment timestamptz := (SELECT deleted_at FROM tenants WHERE id = NEW.tenant_id AND deleted_at IS NOT NULL);
+    moment timestamptz := (
+        SELECT deletion_began_at FROM tenants WHERE id = NEW.tenant_id AND deletion_began_at IS NOT NULL
+    );
 BEGIN
     IF moment IS NOT NULL THEN{REFUSE.format(tenant="NEW.tenant_id", moment="moment")}    END IF;
     RETURN NULL;
@@ -57,7 +59,9 @@ $$
     f"""
 CREATE FUNCTION home_is_not_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    moment timestamptz := (SELECT deleted_at FROM tenants WHERE id = NEW.home_id AND deleted_at IS NOT NULL);
+    moment timestamptz := (
+        SELECT deletion_began_at FROM tenants WHERE id = NEW.home_id AND deletion_began_at IS NOT NULL
+    );
 BEGIN
     IF moment IS NOT NULL THEN{REFUSE.format(tenant="NEW.home_id", moment="moment")}    END IF;
     RETURN NULL;
@@ -66,7 +70,7 @@ $$
 """,
     f"""
 CREATE FUNCTION tenant_stays_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN{REFUSE.format(tenant="OLD.id", moment="OLD.deleted_at")}END
+BEGIN{REFUSE.format(tenant="OLD.id", moment="OLD.deletion_began_at")}END
 $$
 """,
 )
@@ -84,8 +88,8 @@ EXECUTE FUNCTION home_is_not_deleted()
 """,
     """
 CREATE TRIGGER tenant_stays_deleted BEFORE UPDATE ON tenants FOR EACH ROW
-WHEN (OLD.deleted_at IS NOT NULL AND (
-    NEW.deleted_at IS NULL OR NEW.subscription_tier <> 'FREE' OR NEW.monthly_quota > 0 OR NEW.quota_granted > 0
+WHEN (OLD.deletion_began_at IS NOT NULL AND (
+    NEW.deletion_began_at IS NULL OR NEW.subscription_tier <> 'FREE' OR NEW.monthly_quota > 0 OR NEW.quota_granted > 0
     OR NEW.daily_enabled OR NEW.stripe_subscription_id IS NOT NULL
     OR NEW.stripe_customer_id IS DISTINCT FROM OLD.stripe_customer_id AND NEW.stripe_customer_id IS NOT NULL
 )) EXECUTE FUNCTION tenant_stays_deleted()

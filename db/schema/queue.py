@@ -165,11 +165,12 @@ BEGIN
     SELECT enqueue_job.id, job_type, queue, tenant_id, payload, priority, max_attempts, unique_key, ordering_key,
            cost, payload_version, cause, traceparent
     WHERE enqueue_job.tenant_id IS NULL OR NOT EXISTS (
-        SELECT FROM tenants t WHERE t.id = enqueue_job.tenant_id AND t.deleted_at IS NOT NULL
+        SELECT FROM tenants t WHERE t.id = enqueue_job.tenant_id AND t.deletion_began_at IS NOT NULL
     );
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'VD003', MESSAGE = format('tenant %s was deleted on %s', tenant_id, to_char(
-            (SELECT t.deleted_at FROM tenants t WHERE t.id = enqueue_job.tenant_id) AT TIME ZONE 'UTC', 'YYYY-MM-DD'));
+        RAISE EXCEPTION USING ERRCODE = 'VD003', MESSAGE = format('tenant %s was deleted on %s', tenant_id, (
+            SELECT to_char(t.deletion_began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM tenants t
+            WHERE t.id = enqueue_job.tenant_id));
     END IF;
 END $$
 """)

@@ -53,7 +53,7 @@ tenants = table(
     # What support granted for this period on top of the plan's, or took.
     sa.Column("quota_granted", sa.Integer, server_default=sa.text("0"), nullable=False),
     # From then on nothing begins for it: `db/schema/deletion.py`.
-    timestamp("deleted_at"),
+    timestamp("deletion_began_at"),
     one_of("subscription_tier", Tier),
     sa.CheckConstraint("daily_hour BETWEEN 0 AND 23", name="daily_hour"),
     sa.CheckConstraint("daily_count BETWEEN 1 AND 20", name="daily_count"),
@@ -73,7 +73,7 @@ tenants = table(
         *("created_at", "updated_at"),
     ),
     sa.Index("tenants_quota_reset_at_idx", "quota_reset_at"),
-    sa.Index("tenants_deleted_idx", "id", postgresql_where=sa.text("deleted_at IS NOT NULL")),
+    sa.Index("tenants_deleted_idx", "id", postgresql_where=sa.text("deletion_began_at IS NOT NULL")),
     sa.Index("tenants_daily_idx", "id", postgresql_where=sa.text("daily_enabled")),
 )
 

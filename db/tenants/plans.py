@@ -29,7 +29,7 @@ QUOTA = {column.name: "int" if isinstance(column.type, Integer) else "timestampt
 COLUMNS = {"id": "uuid"} | PLAN | QUOTA
 
 LOCK = f"""
-SELECT {", ".join(COLUMNS)}, created_at, deleted_at FROM tenants WHERE id = ANY(ARRAY(
+SELECT {", ".join(COLUMNS)}, created_at, deletion_began_at FROM tenants WHERE id = ANY(ARRAY(
     SELECT unnest(%(named)b::uuid[])
     UNION SELECT id FROM tenants WHERE stripe_customer_id = ANY(%(customers)b::text[])
     UNION SELECT tenant_id FROM stripe_customers WHERE id = ANY(%(customers)b::text[])

@@ -37,7 +37,7 @@ QUOTA = ", ".join(column.name for column in QUOTA_COLUMNS)
 LOCK = f"SELECT {QUOTA} FROM tenants WHERE id = %s FOR NO KEY UPDATE"
 
 LOCK_MANY = f"""
-SELECT id, {QUOTA} FROM tenants WHERE id = ANY(%b::uuid[]) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE
+SELECT id, {QUOTA} FROM tenants WHERE id = ANY(%b::uuid[]) AND deletion_began_at IS NULL ORDER BY id FOR NO KEY UPDATE
 """
 
 STATUS = "SELECT status FROM quota_holds WHERE job_id = %s AND tenant_id = %s"

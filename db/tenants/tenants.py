@@ -45,8 +45,10 @@ class Tenants:
             UnknownTenant: there is none of this id.
         """
         row = self.seen(tenant_id)
-        if row["deleted_at"] is not None:
-            raise TenantDeleted(f"tenant {tenant_id} was deleted on {row['deleted_at'].astimezone(UTC):%Y-%m-%d}")
+        if row["deletion_began_at"] is not None:
+            raise TenantDeleted(
+                f"tenant {tenant_id} was deleted on {row['deletion_began_at'].astimezone(UTC):%Y-%m-%d}"
+            )
         return row
 
     def seen(self, tenant_id: UUID) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class Tenants:
         """Newest first, without those that were deleted; `search` is part of a name; `deserted`: only those that nobody
         answers for. System scope."""
         query = select(tenants, DESERTED.label("deserted")).order_by(tenants.c.created_at.desc(), tenants.c.id)
-        query = query.where(tenants.c.deleted_at.is_(None))
+        query = query.where(tenants.c.deletion_began_at.is_(None))
         query = query.where(DESERTED).limit(limit) if deserted else query.limit(limit)
         if tier is not None:
             query = query.where(tenants.c.subscription_tier == tier)

@@ -3,8 +3,9 @@
 Safe under load: a column without a default, an index that is built without a lock, a short lock of one table at a time
 for each trigger, and a constraint that is validated without making anyone wait. Outside a transaction, so that no lock
 lasts; every step can be repeated after a failure. The release before begins deletions without a mark: its job, or that
-of this release, is followed by one. What it would begin for a marked tenant is refused to it, too. Until it is
-replaced, parked events wait: its look for those that can be released names a `deleted_at` without its table, and fails.
+of this release, is followed by one. What it would begin for a marked tenant is refused to it, too.
+The column is not `deleted_at`: a query of the release before names one of another table beside `tenants`, and would
+not know which is meant.
 
 Tenants that were deleted before get their mark by what operators did.
 """
@@ -31,7 +32,9 @@ REFUSE = """
 LOOKING = """
 CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    moment timestamptz := (SELECT deleted_at FROM tenants WHERE id = {tenant} AND deleted_at IS NOT NULL);
+    moment timestamptz := (
+        SELECT deletion_began_at FROM tenants WHERE id = {tenant} AND deletion_began_at IS NOT NULL
+    );
 BEGIN
     IF moment IS NOT NULL THEN{refuse}    END IF;
     RETURN NULL;
@@ -40,7 +43,7 @@ $$
 """
 STAYS = f"""
 CREATE OR REPLACE FUNCTION tenant_stays_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN{REFUSE.format(tenant="OLD.id", moment="OLD.deleted_at")}END
+BEGIN{REFUSE.format(tenant="OLD.id", moment="OLD.deletion_began_at")}END
 $$
 """
 FUNCTIONS = {
@@ -75,8 +78,8 @@ EXECUTE FUNCTION home_is_not_deleted()
 """,
     ("tenant_stays_deleted", "tenants"): """
 CREATE OR REPLACE TRIGGER tenant_stays_deleted BEFORE UPDATE ON tenants FOR EACH ROW
-WHEN (OLD.deleted_at IS NOT NULL AND (
-    NEW.deleted_at IS NULL OR NEW.subscription_tier <> 'FREE' OR NEW.monthly_quota > 0 OR NEW.quota_granted > 0
+WHEN (OLD.deletion_began_at IS NOT NULL AND (
+    NEW.deletion_began_at IS NULL OR NEW.subscription_tier <> 'FREE' OR NEW.monthly_quota > 0 OR NEW.quota_granted > 0
     OR NEW.daily_enabled OR NEW.stripe_subscription_id IS NOT NULL
     OR NEW.stripe_customer_id IS DISTINCT FROM OLD.stripe_customer_id AND NEW.stripe_customer_id IS NOT NULL
 )) EXECUTE FUNCTION tenant_stays_deleted()
@@ -95,11 +98,12 @@ ENQUEUE = f"""{SIGNATURE}
     SELECT enqueue_job.id, job_type, queue, tenant_id, payload, priority, max_attempts, unique_key, ordering_key,
            cost, payload_version, cause, traceparent
     WHERE enqueue_job.tenant_id IS NULL OR NOT EXISTS (
-        SELECT FROM tenants t WHERE t.id = enqueue_job.tenant_id AND t.deleted_at IS NOT NULL
+        SELECT FROM tenants t WHERE t.id = enqueue_job.tenant_id AND t.deletion_began_at IS NOT NULL
     );
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'VD003', MESSAGE = format('tenant %s was deleted on %s', tenant_id, to_char(
-            (SELECT t.deleted_at FROM tenants t WHERE t.id = enqueue_job.tenant_id) AT TIME ZONE 'UTC', 'YYYY-MM-DD'));
+        RAISE EXCEPTION USING ERRCODE = 'VD003', MESSAGE = format('tenant %s was deleted on %s', tenant_id, (
+            SELECT to_char(t.deletion_began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM tenants t
+            WHERE t.id = enqueue_job.tenant_id));
     END IF;
 END $$
 """
@@ -113,12 +117,12 @@ END $$
 
 # The moment at which its deletion was last asked for.
 MARK = """
-UPDATE tenants t SET deleted_at = action.at, subscription_tier = 'FREE', stripe_subscription_id = NULL,
+UPDATE tenants t SET deletion_began_at = action.at, subscription_tier = 'FREE', stripe_subscription_id = NULL,
     monthly_quota = 0, quota_granted = 0, quota_paid_until = quota_reset_at, daily_enabled = false
 FROM (
     SELECT target, max(at) AS at FROM operator_actions WHERE action = 'tenants.delete' GROUP BY target
 ) AS action
-WHERE action.target = 'tenant:' || t.id AND t.name = 'deleted' AND t.deleted_at IS NULL
+WHERE action.target = 'tenant:' || t.id AND t.name = 'deleted' AND t.deletion_began_at IS NULL
 """
 
 STATUSES = (
@@ -151,10 +155,10 @@ def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
     with op.get_context().autocommit_block():
-        _alone("ALTER TABLE tenants ADD COLUMN IF NOT EXISTS deleted_at timestamptz")
+        _alone("ALTER TABLE tenants ADD COLUMN IF NOT EXISTS deletion_began_at timestamptz")
         # One that an interrupted run left behind is invalid: made anew.
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS tenants_deleted_idx")
-        op.execute("CREATE INDEX CONCURRENTLY tenants_deleted_idx ON tenants (id) WHERE deleted_at IS NOT NULL")
+        op.execute("CREATE INDEX CONCURRENTLY tenants_deleted_idx ON tenants (id) WHERE deletion_began_at IS NOT NULL")
         _flags(NEW_FLAG)
         _alone(MARK)
         for function in FUNCTIONS.values():
@@ -176,7 +180,7 @@ def downgrade() -> None:
         _alone("UPDATE webhook_events SET flag = 'other' WHERE flag ~ 'deleted_tenant'")
         _flags(OLD_FLAG)
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS tenants_deleted_idx")
-        _alone("ALTER TABLE tenants DROP COLUMN IF EXISTS deleted_at")
+        _alone("ALTER TABLE tenants DROP COLUMN IF EXISTS deletion_began_at")
 
 
 def _flags(flag: str) -> None:

@@ -85,7 +85,7 @@ def filled(servers: Servers, template: str) -> Iterator[Filled]:
     a, b = uuid4(), uuid4()
     with a_database(servers, template) as name:
         db = Database(servers.postgres.url(APP, name), pool_size=1, new_id=Ids(), application_name="tests")
-        rows = _fill(db, a, b)
+        rows = fill(db, a, b)
         db.close()
         yield Filled(name, a, b, rows)
 
@@ -101,7 +101,13 @@ def world(app: App, filled: Filled) -> World:
     return World(app, filled.a, filled.b, filled.rows)
 
 
-def _fill(db: Database, a: UUID, b: UUID) -> Mapping[tuple[UUID | None, str], Row]:
+def a_world(app: App) -> World:
+    """Make one in the database of a test."""
+    a, b = uuid4(), uuid4()
+    return World(app, a, b, fill(app.db, a, b))
+
+
+def fill(db: Database, a: UUID, b: UUID) -> Mapping[tuple[UUID | None, str], Row]:
     rows: dict[tuple[UUID | None, str], Row] = {}
     with db.transaction(SYSTEM) as tx:
         tx.archive.make_week(MOMENT)

@@ -13,15 +13,20 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import psycopg
+import pytest
 
 from db.schema.tenants import tenants
 from db.transaction import SYSTEM, Scope, Tx, lazy
 from domain.dexie.trials import Trial
-from tests.db.test_isolation import MOMENT, TENANT_OWNED, World, world
-
-__all__ = ["world"]
+from tests.db.test_isolation import MOMENT, TENANT_OWNED, World, a_world
+from workers.app import App
 
 Method = Callable[..., Any]
+
+
+@pytest.fixture
+def world(app: App) -> World:
+    return a_world(app)
 
 
 def methods(world: World) -> Iterator[tuple[str, str, Method]]:

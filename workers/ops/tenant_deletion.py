@@ -109,7 +109,7 @@ def _check_subscriptions(tx: Tx, tenant_id: UUID) -> None:
     """Raises:
     Conflict: one runs.
     """
-    if tx.tenants.seen(tenant_id)["deleted_at"] is None and (running := tx.billing.running_for(tenant_id)):
+    if tx.tenants.seen(tenant_id)["deletion_began_at"] is None and (running := tx.billing.running_for(tenant_id)):
         raise Conflict(
             "SUBSCRIPTION_RUNS",
             f"{', '.join(running)} runs at Stripe, and would be paid for nothing: cancel it there first",

@@ -84,7 +84,7 @@ def find_with_people(app: App, tenant_id: UUID) -> Row:
         people = tx.identity.of_tenant(tenant_id)
         tx.work_as(SYSTEM)
         answering = tx.identity.answering(tenant_id)
-        deserted = row["deleted_at"] is None and tx.tenants.is_deserted(tenant_id)
+        deserted = row["deletion_began_at"] is None and tx.tenants.is_deserted(tenant_id)
         behind = backing(*tx.billing.of_tenant(tenant_id, row["stripe_customer_id"]), app.ports.prices)
     return row | {
         "only_banned_people_answer": bool(answering) and all(person["banned"] for person in answering),
@@ -213,7 +213,7 @@ def explain_quota(app: App, tenant_id: UUID) -> QuotaExplanation:
 
 def _of_the_list(row: Row) -> Row:
     """Return a row with its harms. A deleted tenant has none, and no other status."""
-    if row["deleted_at"] is not None:
+    if row["deletion_began_at"] is not None:
         return row | {"harms": [], "deserted": False, "subscription_status": DELETED}
     return row | {"harms": _harms(row)}
 

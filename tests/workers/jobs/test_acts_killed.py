@@ -92,7 +92,7 @@ def test_a_worker_killed_within_a_deletion_leaves_what_the_next_one_deletes(app:
         owner.execute("SELECT FROM generations WHERE tenant_id = %s ORDER BY ctid DESC LIMIT 1 FOR UPDATE", (doomed,))
         killed_when(app, lambda: waits_for_a_lock(owner_url), "the deletion to wait for a row")
     assert 0 < counts(app, doomed)["generations"] < 1500, "it was killed within"
-    assert tenant(app, doomed)["deleted_at"] is not None
+    assert tenant(app, doomed)["deletion_began_at"] is not None
     assert rescue(app.db, app.job_types) == 1
     assert again(app, job_id)["status"] == "completed"
     assert {name for name, count in counts(app, doomed).items() if count} <= KEPT.keys()

@@ -20,7 +20,7 @@ from domain.errors import Conflict, TenantDeleted
 from domain.ops.actions import Kind, Outcome, Target
 from domain.ops.tenant_filters import TenantFilter
 from tests.builders import NOV_22, a_stripe_event, a_tenant, beside, event_row, job_row, tenant
-from tests.db.test_isolation import World, world
+from tests.db.test_isolation import World, a_world
 from tests.drain import drain
 from tests.workers.jobs.test_billing import active, checkout, paid, people
 from tests.workers.jobs.test_identity import ADA, apply, created, the_user, updated
@@ -36,9 +36,12 @@ from workers.ops.support import change_quota
 from workers.ops.tenant_deletion import begin_deletion
 from workers.ops.tenant_export import export_tenant
 
-__all__ = ["world"]
-
 WHY: dict[str, str] = {"who": "ada", "reason": "asked for"}
+
+
+@pytest.fixture
+def world(app: App) -> World:
+    return a_world(app)
 
 
 def sql(app: App, statement: str, *values: object) -> list[Any]:
@@ -61,7 +64,7 @@ def test_every_table_refuses_a_deleted_tenants_rows_but_those_that_say_what_has_
     app, found = world.app, dict[tuple[str, UUID], str | None]()
     sql(
         app,
-        "UPDATE tenants SET deleted_at = now(), daily_enabled = false, subscription_tier = 'FREE',"
+        "UPDATE tenants SET deletion_began_at = now(), daily_enabled = false, subscription_tier = 'FREE',"
         " monthly_quota = 0, quota_granted = 0, stripe_subscription_id = NULL WHERE id = %s",
         world.a,
     )
@@ -100,7 +103,7 @@ def test_whatever_is_begun_for_it_is_refused_and_says_why(app: App, tmp_path: Pa
             app, "INSERT INTO account_tenants (clerk_id, home_id) VALUES ('org_x', %s)", tenant_id
         ),
         "a plan": lambda: sql(app, "UPDATE tenants SET subscription_tier = 'PRO' WHERE id = %s", tenant_id),
-        "its return": lambda: sql(app, "UPDATE tenants SET deleted_at = NULL WHERE id = %s", tenant_id),
+        "its return": lambda: sql(app, "UPDATE tenants SET deletion_began_at = NULL WHERE id = %s", tenant_id),
         "daily concepts": lambda: sql(app, "UPDATE tenants SET daily_enabled = true WHERE id = %s", tenant_id),
     }
     for name, act in acts.items():
@@ -236,7 +239,7 @@ def test_events_in_any_order_around_the_deletion_never_make_it_pay_again(app: Ap
                 late.append(a_stripe_event(app, bodies[step]))
                 drain(app)
         row = tenant(app, tenant_id)
-        assert (row["deleted_at"] is not None) is deleted
+        assert (row["deletion_began_at"] is not None) is deleted
         assert refused == ([] if deleted else ["SUBSCRIPTION_RUNS"])
         if deleted:
             assert state(app, tenant_id) == CLOSED
@@ -267,7 +270,7 @@ def test_of_a_deletion_and_a_checkout_at_once_one_wins(app: App) -> None:
             drain(app)
         drain(app)
         row = tenant(app, tenant_id)
-        assert (row["deleted_at"] is not None) is result.result()
+        assert (row["deletion_began_at"] is not None) is result.result()
         if result.result():
             assert state(app, tenant_id) == CLOSED
             assert "deleted_tenant" in {flag for _, flag in outcomes(app, jobs)}
@@ -309,7 +312,7 @@ def test_events_of_its_people_do_not_open_it_again(app: App) -> None:
     apply(app, updated(first_name="Ida"))
     again = the_user(app)["tenant_id"]
     assert again != first
-    assert tenant(app, again)["deleted_at"] is None
+    assert tenant(app, again)["deletion_began_at"] is None
     assert tenant(app, first)["name"] == "deleted"
 
 
@@ -337,16 +340,16 @@ def test_it_is_listed_where_it_is_asked_for_and_hurts_nobody(app: App) -> None:
     assert listed(status="deleted") == {gone: ("deleted", [])}
     assert listed(id=gone) == {gone: ("deleted", [])}
     shown = tenants.find_with_people(app, gone)
-    assert (shown["deserted"], shown["deleted_at"] is not None) == (False, True)
-    assert tenants.tenant_report(app, gone).tenant["deleted_at"] is not None
+    assert (shown["deserted"], shown["deletion_began_at"] is not None) == (False, True)
+    assert tenants.tenant_report(app, gone).tenant["deletion_began_at"] is not None
 
 
 def test_a_deletion_again_changes_no_mark(app: App) -> None:
     tenant_id = a_deleted_tenant(app)
-    at = tenant(app, tenant_id)["deleted_at"]
+    at = tenant(app, tenant_id)["deletion_began_at"]
     begin_deletion(app, tenant_id, **WHY)
     drain(app)
     begin_deletion(app, tenant_id, **WHY)
     drain(app)
-    assert tenant(app, tenant_id)["deleted_at"] == at
+    assert tenant(app, tenant_id)["deletion_began_at"] == at
     assert len(sql(app, "SELECT 1 FROM quota_ledger WHERE tenant_id = %s AND kind = 'grant'", tenant_id)) == 1

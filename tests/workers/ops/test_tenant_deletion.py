@@ -20,7 +20,7 @@ from domain.errors import Conflict, Rejected, UnknownTenant
 from domain.videos.media import object_key
 from tests.builders import a_tenant, beside, job_row, tenant
 from tests.cutting import Died, Moments, rescue_all, watched
-from tests.db.test_isolation import World, world
+from tests.db.test_isolation import World, a_world
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.media import keep
@@ -28,9 +28,12 @@ from workers.ops.support import change_quota
 from workers.ops.tenant_deletion import begin_deletion
 from workers.ops.tenant_export import export_tenant
 
-__all__ = ["world"]
-
 OWNED = [table.name for table in metadata.sorted_tables if "tenant_id" in table.c]
+
+
+@pytest.fixture
+def world(app: App) -> World:
+    return a_world(app)
 
 
 def counts(app: App, tenant_id: UUID) -> dict[str, int]:
