@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Protocol, TextIO
 
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.text import Text
 
-from domain.text.readable import plain, readable, shortened
+from domain.text.readable import ago, plain, readable, shortened
 from domain.text.visible import visible, visible_json
 from workers.runtime.terminal import coloured
 
@@ -71,15 +72,24 @@ def show(
     simple = [simplified(row) for row in rows]
     used = [column for column in columns if any(row.get(column) is not None for row in simple)]
     names = [readable(column) for column in used]
-    cells = [[_cell(row.get(column), column in whole) for column in used] for row in simple]
+    now = datetime.now(UTC)
+    cells = [[_cell(row.get(column), column in whole, now) for column in used] for row in simple]
     widths = [max(cell_len(line[n]) for line in (names, *cells)) for n in range(len(used))]
     print_line(names, widths, "bold")
     for line in cells:
         print_line(line, widths)
 
 
-def _cell(value: object, whole: bool) -> str:
-    return readable(value) if whole else shortened(readable(value))
+def _cell(value: object, whole: bool, now: datetime) -> str:
+    return timed(value, now) if whole else shortened(timed(value, now))
+
+
+def timed(value: object, now: datetime | None = None) -> str:
+    """Return a value as people read it: of a moment also how far it is from now, in one unit, so that columns stay
+    narrow."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return f"{readable(value)} {ago(value, now or datetime.now(UTC), units=1)}"
+    return readable(value)
 
 
 def show_one(
@@ -101,7 +111,7 @@ def show_one(
     width = max(len(name) for name in values)
     for name, value in values.items():
         if value is not None:
-            print_line([readable(name), readable(value)], [width, 0])
+            print_line([readable(name), timed(value)], [width, 0])
     if part:
         console().print()
         show(rows, part[1], as_json=False, nothing=part[2])

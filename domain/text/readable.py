@@ -38,12 +38,22 @@ def lines(text: str) -> str:
     return "\n".join(map(readable, text.split("\n")))
 
 
-def span(length: timedelta) -> str:
-    """A duration in its two largest units: `3d 4h`, `2h`, `59s`. Less than a second is `0s`."""
+def ago(moment: datetime, now: datetime, *, units: int = 2) -> str:
+    """Return how far a moment is from now, in its largest units: `3m 2s ago`, `in 3d`, `just now`; in one unit, for
+    narrow columns, `now`."""
+    passed = now - moment
+    if abs(passed.total_seconds()) < 1:
+        return "now" if units == 1 else "just now"
+    far = span(abs(passed), units=units)
+    return f"{far} ago" if passed.total_seconds() > 0 else f"in {far}"
+
+
+def span(length: timedelta, *, units: int = 2) -> str:
+    """A duration in its largest units, two at most: `3d 4h`, `2h`, `59s`. Less than a second is `0s`."""
     seconds = max(0, int(length.total_seconds()))
-    units = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("m", seconds // 60 % 60), ("s", seconds % 60))
-    first = next((n for n, (_, count) in enumerate(units) if count), len(units) - 1)
-    shown = [f"{count}{unit}" for unit, count in units[first : first + 2] if count]
+    parts = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("m", seconds // 60 % 60), ("s", seconds % 60))
+    first = next((n for n, (_, count) in enumerate(parts) if count), len(parts) - 1)
+    shown = [f"{count}{unit}" for unit, count in parts[first : first + units] if count]
     return " ".join(shown) or "0s"
 
 

@@ -301,7 +301,7 @@ def test_the_next_fires_of_one_and_of_all(away: Shell) -> None:
     header, *lines = away.done("schedules", "next", "-n", 400).lines
     assert (header.split(), len(lines)) == (["fire_at", "name"], 400)
     assert lines == sorted(lines)
-    shown = [(datetime.fromisoformat(line.rpartition(" ")[0].strip()), line.split()[-1]) for line in lines]
+    shown = [(datetime.fromisoformat(" ".join(line.split()[:2])), line.split()[-1]) for line in lines]
     first, last = shown[0][0], shown[-1][0]
     whole = {each.name for each in SCHEDULES if any(runs_between(each.trigger, first - MINUTE, last - MINUTE))}
     assert whole <= {name for _, name in shown} <= {each.name for each in SCHEDULES}

@@ -4,8 +4,9 @@ import io
 import json
 import os
 import pty
+import re
 import sys
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.types.range import Range
 
-from cli.output import print_json, progress, show, show_one
+from cli.output import print_json, progress, show, show_one, timed
 from tests.cli.shell import ROOT
 
 
@@ -77,6 +78,18 @@ def refuse(word: str) -> None:
 def test_every_kind_of_value_has_a_form(value: object, form: object, capsys: pytest.CaptureFixture[str]) -> None:
     print_json([{"it": value}])
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == [{"it": form}]
+
+
+def test_times_are_utc_with_a_relative_form(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime(2026, 11, 28, 21, tzinfo=timezone(timedelta(hours=1)))
+    assert timed(now, now) == "2026-11-28 20:00:00Z now"
+    assert timed(now - timedelta(minutes=3, seconds=9), now) == "2026-11-28 19:56:51Z 3m ago"
+    assert timed(now + timedelta(hours=50), now) == "2026-11-30 22:00:00Z in 2d"
+    show([{"at": datetime(2000, 1, 1, tzinfo=UTC)}], ["at"], as_json=False, nothing="")
+    show_one({"at": datetime(2000, 1, 1, tzinfo=UTC)}, as_json=False)
+    _, cell, value = capsys.readouterr().out.splitlines()
+    for line in (cell, value):
+        assert re.search(r"2000-01-01 00:00:00Z [\d]+d ago$", line), line
 
 
 @given(st.dictionaries(st.text(min_size=1), values, min_size=1, max_size=5))

@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from domain.ops.actions import Kind, Target
+from domain.text.readable import ago as far
 from domain.text.readable import lines, quoted, readable, span
 from domain.text.shell import word
 
@@ -82,10 +83,7 @@ def iso(moment: datetime) -> str:
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
     """Return `3m 2s ago` or `in 3m 2s`, by this process's clock: the exact time stands beside it."""
-    passed = (now or datetime.now(UTC)) - moment
-    if abs(passed.total_seconds()) < 1:
-        return "just now"
-    return f"{span(passed)} ago" if passed.total_seconds() > 0 else f"in {span(-passed)}"
+    return far(moment, now or datetime.now(UTC))
 
 
 def exact(number: Any) -> str:
