@@ -319,10 +319,14 @@ def _make_posts(tx: Tx, member: Member, films: int, now: datetime) -> None:
 
 
 def _make_the_rest(tx: Tx, member: Member, now: datetime) -> None:
-    """What only jobs and schedules make: a checked import, a chain of the autopilot, deliveries of webhooks; and
-    competitors' videos."""
+    """What only jobs and schedules make: a checked import, a chain of the autopilot, deliveries of webhooks, endpoints
+    that were disabled; and competitors' videos."""
     endpoint = "INSERT INTO webhook_endpoints (id, tenant_id, url, events, secret) VALUES (%s, %s, %s, %s, %s)"
     tx.driver.execute(endpoint, (receiver := uuid4(), member.id, VALUES["url"], VALUES["events"], b"sealed"))
+    for _ in range(6):
+        tx.driver.execute(endpoint, (disabled := uuid4(), member.id, VALUES["url"], VALUES["events"], b"sealed"))
+        tx.driver.execute("UPDATE webhook_endpoints SET disabled_at = now() WHERE id = %s", (disabled,))
+        member.ids["endpoint_id"].append(str(disabled))
     delivery = (
         "INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id, event, body, attempts, delivered_at)"
         " VALUES (%s, %s, %s, %s, 'post.published', '{}', 1, now())"

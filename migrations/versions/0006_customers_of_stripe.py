@@ -25,6 +25,17 @@ SELECT stripe_customer_id, id FROM tenants WHERE stripe_customer_id IS NOT NULL
 
 
 def upgrade() -> None:
+    # It is committed before the indexes are made, and the revision is noted after them: a run that was cut short in
+    # between finds it done.
+    if not op.get_bind().scalar(sa.text("SELECT to_regclass('stripe_customers')")):
+        _change()
+    with op.get_context().autocommit_block():
+        for name, definition in INDEXES.items():
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON webhook_events {definition}")
+
+
+def _change() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
     op.execute("SET LOCAL app.tenant_id = '*'")
@@ -48,10 +59,6 @@ def upgrade() -> None:
         op.execute(statement)
     op.execute(KNOWN_LINKS)
     op.execute("ALTER TABLE webhook_events ADD COLUMN IF NOT EXISTS flag text")
-    with op.get_context().autocommit_block():
-        for name, definition in INDEXES.items():
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON webhook_events {definition}")
 
 
 def downgrade() -> None:

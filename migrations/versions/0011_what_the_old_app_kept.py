@@ -4,6 +4,7 @@ The tables of content and learning take every field of the old app's records, ea
 empty until this release writes to them; what somebody may have put there by hand is carried over, both ways.
 """
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
@@ -109,16 +110,27 @@ CELL_BEFORE = "scoring_adjustments (tenant_id, category, platform, created_at)"
 
 
 def upgrade() -> None:
+    # It is committed before the indexes are made, and the revision is noted after them: a run that was cut short in
+    # between finds it done.
+    if not op.get_bind().scalar(
+        sa.text(
+            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'generations'::regclass AND attname = 'kept')"
+        )
+    ):
+        _change()
+    with op.get_context().autocommit_block():
+        for name, on in INDEXES.items():
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {on}")
+
+
+def _change() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
     for table in KEPT:
         op.execute(f"ALTER TABLE {table} ADD COLUMN kept text")
     for statement in UP:
         op.execute(statement)
-    with op.get_context().autocommit_block():
-        for name, on in INDEXES.items():
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {on}")
 
 
 def downgrade() -> None:

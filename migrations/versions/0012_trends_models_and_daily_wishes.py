@@ -31,6 +31,17 @@ EMPTY_LIST = sa.text("'[]'::jsonb")
 
 
 def upgrade() -> None:
+    # It is committed before the indexes are made, and the revision is noted after them: a run that was cut short in
+    # between finds it done.
+    if not op.get_bind().scalar(sa.text("SELECT to_regclass('trend_sources')")):
+        _change()
+    with op.get_context().autocommit_block():
+        for name, on in INDEXES.items():
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {on}")
+
+
+def _change() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
     for name, kind in WISHES.items():
@@ -83,10 +94,6 @@ def upgrade() -> None:
             for rank, (model, usd_in, usd_out) in enumerate((("claude-sonnet-5-5", 2, 10), ("claude-sonnet-5", 2, 10)))
         ],
     )
-    with op.get_context().autocommit_block():
-        for name, on in INDEXES.items():
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {on}")
 
 
 def downgrade() -> None:

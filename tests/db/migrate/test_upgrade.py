@@ -3,7 +3,10 @@
 import json
 import re
 import shutil
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial, partialmethod
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.exc import InvalidRequestError
 
 from db.migrate import upgrade as migrate
 from db.migrate.revisions import Schema, SchemaNewer, SchemaOlder, check, known_revisions
@@ -64,6 +70,58 @@ def test_up_down_and_up_again_leaves_nothing_behind_in_between(servers: Servers,
     migrate.upgrade(url)
     assert catalog(url) == first
     assert migrate.upgrade(url) == (migrate.newest(), migrate.newest())
+
+
+class Cut(BaseException):
+    """A kill."""
+
+
+@pytest.mark.timeout(400)
+def test_a_migration_that_is_killed_between_its_commits_goes_on(
+    servers: Servers, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes indexes without a lock commits before them and after each: killed there, the next run ends it."""
+    url, whole = servers.postgres.url(OWNER, empty_database), MigrationContext.autocommit_block
+    script = ScriptDirectory(str(MIGRATIONS))
+    killed = 0
+    for revision in reversed([*script.walk_revisions()]):
+        for after in (0, 1, None) if "autocommit_block" in Path(revision.path).read_text() else ():
+            with monkeypatch.context() as patch, suppress(Cut, InvalidRequestError):
+                patch.setattr(MigrationContext, "autocommit_block", partialmethod(_cut_short, whole, after))
+                _to(url, revision.revision)
+            killed += 1
+        _to(url, revision.revision)
+    assert killed > 50
+    assert migrate.upgrade(url) == (migrate.newest(), migrate.newest())
+
+
+def _to(url: str, revision: str) -> None:
+    """Migrate without what `migrate.upgrade` does afterwards, which wants the newest schema."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with migrate.owners_engine(url).connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+
+
+@contextmanager
+def _cut_short(context: MigrationContext, whole: Callable[[Any], Any], after: int | None) -> Iterator[None]:
+    """`after`: so many statements; None: all of them, and the revision is not noted any more."""
+    with whole(context):
+        assert context.bind is not None
+        ran = count()
+
+        def run(*_: object) -> None:
+            if next(ran) == after:
+                raise Cut
+
+        event.listen(context.bind, "before_cursor_execute", run)
+        try:
+            yield
+        finally:
+            event.remove(context.bind, "before_cursor_execute", run)
+    raise Cut
 
 
 def test_a_fresh_count_given_before_the_period_was_derived_stays_one(servers: Servers, empty_database: str) -> None:
