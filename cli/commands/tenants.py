@@ -119,13 +119,16 @@ def export(
     viral tenants export ID --to ada.zip
     """
     with session() as current, progress("export", as_json=as_json) as step:
-        done = export_tenant(
-            current,
-            tenant_id,
-            to,
-            replace=replace,
-            progress=lambda what, count: step(what=what, says=f"{count:,}"),
-        )
+        try:
+            done = export_tenant(
+                current,
+                tenant_id,
+                to,
+                replace=replace,
+                progress=lambda what, count: step(what=what, says=f"{count:,}"),
+            )
+        except OSError as error:
+            raise typer.BadParameter(f"{to} cannot be written: {error.strerror}", param_hint="--to") from None
     counts = {"rows": sum(done.tables.values()), "tables": len(done.tables), "files": done.files, "bytes": done.bytes}
     show_one({"file": str(done.path)} | counts | {"missing": done.missing}, as_json=as_json)
 

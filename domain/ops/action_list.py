@@ -1,9 +1,10 @@
 """Every action that an operator has, by its name: what it is called, takes and warns of. The page's forms, the shell's
 help and the audit are made of this list; who performs each is in `workers/ops/actions.py`."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 from domain.errors import Rejected
@@ -16,15 +17,14 @@ from domain.posting.posts import EDITABLE, PostStatus
 HIGHEST_PRIORITY: Final = 100
 MOST_RUNNING: Final = 1_000_000
 VERDICTS: Final = ("found", "lost")
+OPEN: Final = ("open",)
+"""A tenant that is not deleted."""
 
 
 def _whole(text: str) -> int:
-    try:
-        if len(text) > 12:
-            raise ValueError
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no whole number") from None
+    if not re.fullmatch(r"-?[0-9]{1,12}", text):
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(text)
 
 
 def _moment(text: str) -> datetime:
@@ -36,11 +36,10 @@ def _moment(text: str) -> datetime:
 
 
 def _dollars(text: str) -> Decimal:
-    try:
-        amount = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        raise ValueError(f"{text[:40]!r} is no amount; write 1.20") from None
-    if not (amount.is_finite() and 0 <= amount <= 100_000 and amount == round(amount, 6)):
+    if not re.fullmatch(r"\$?[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError(f"{text[:40]!r} is no amount; write 1.20")
+    amount = Decimal(text.removeprefix("$"))
+    if amount > 100_000:
         raise ValueError(f"{text[:40]!r} is no amount between 0 and 100,000")
     return amount
 
@@ -265,6 +264,7 @@ ALL: Final = (
             HORIZON,
         ),
         id_option="--tenant",
+        states=OPEN,
     ),
     Action(
         "model.rollback",
@@ -274,6 +274,7 @@ ALL: Final = (
         "Let the model score again that did before.",
         arguments=(PLATFORM, HORIZON),
         id_option="--tenant",
+        states=OPEN,
     ),
     Action(
         "quota.reset",
@@ -282,6 +283,7 @@ ALL: Final = (
         "Reset quota",
         "Start the running period's count anew. The next reset stays where it is.",
         warns="The tenant can use the whole quota again.",
+        states=OPEN,
     ),
     Action(
         "quota.grant",
@@ -293,6 +295,7 @@ ALL: Final = (
         undo="quota.take",
         undo_arguments=_granted_before,
         needs_reason=True,
+        states=OPEN,
     ),
     Action(
         "quota.take",
@@ -304,6 +307,7 @@ ALL: Final = (
         undo="quota.grant",
         undo_arguments=_granted_before,
         needs_reason=True,
+        states=OPEN,
     ),
     Action(
         "tenant.delete",
@@ -314,6 +318,7 @@ ALL: Final = (
         warns="It cannot be undone: export it first (viral tenants export). It is refused while a subscription runs.",
         arguments=(Argument("name", "Type the tenant's name, or its id", hint="as it is shown above", typed=True),),
         needs_reason=True,
+        states=OPEN,
     ),
     Action(
         "provider.enable",
@@ -359,6 +364,7 @@ ALL: Final = (
         "Disconnect",
         "Delete an account's tokens, and cancel what waits for it.",
         warns="Only its owner can connect it again.",
+        states=("enabled", "disabled"),
     ),
     Action(
         "account.reconcile",

@@ -885,6 +885,9 @@ def test_a_tenant_is_exported_and_deleted_from_the_shell(viral: Shell, app: App,
     done = viral.json("tenants", "export", tenant_id, "--to", file)
     assert (done["file"], done["files"], file.exists()) == (str(file), 0, True)
     assert viral.refused("tenants", "export", tenant_id, "--to", file).startswith(f"viral: {file} exists")
+    assert "is a directory" in viral.refused("tenants", "export", tenant_id, "--replace", "--to", tmp_path)
+    nowhere = viral("tenants", "export", tenant_id, "--to", tmp_path / "nowhere" / "it.zip")
+    assert (nowhere.code, "cannot be written: No such file or directory" in nowhere.err) == (2, True)
     assert 'Say --yes to delete "Ada\'s shop"' in viral("tenants", "delete", tenant_id, "--reason", "x").err
     begun = viral.json("tenants", "delete", tenant_id, "--reason", "asked for", "--yes")
     assert "quota_ledger" in begun["kept"]

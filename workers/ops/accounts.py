@@ -307,7 +307,10 @@ def disable(app: App, account_id: UUID) -> Result:
 def _enable(app: App, account_id: UUID, *, enabled: bool) -> Result:
     owner = owner_of(app, None, account_id)
     with app.db.transaction(owner) as tx:
-        before = _get(tx, owner, account_id)["disabled_at"]
+        row = _get(tx, owner, account_id)
+        if row["status"] == AccountStatus.DISCONNECTED:
+            return Result(Outcome.REFUSED, "it is disconnected: nothing is posted there until its owner connects it")
+        before = row["disabled_at"]
         changed = tx.social_accounts.enable(owner, account_id, enabled)
         after = _get(tx, owner, account_id)["disabled_at"]
     says = "its posts begin again" if enabled else "its posts wait; what is on its way goes on, and its tokens stay"

@@ -50,9 +50,12 @@ def export_tenant(
 
     Raises:
         UnknownTenant: there is none of this id.
-        Conflict: the file exists and is not to be replaced, or somebody else writes it now.
+        Conflict: the file exists and is not to be replaced, is a directory, or somebody else writes it now.
+        OSError: it cannot be written.
         StoreUnavailable: the media store does not answer; nothing is kept.
     """
+    if path.is_dir():
+        raise Conflict("IS_A_DIRECTORY", f"{path} is a directory: name a file in it")
     if path.exists() and not replace:
         raise Conflict("FILE_EXISTS", f"{path} exists: name another file, or say that it is to be replaced")
     part = path.with_name(f"{path.name}.part")

@@ -22,6 +22,7 @@ from tests.web.ops.hurting import make_it_hurt
 from web.ops.filters import place
 from workers.app import App
 from workers.ops.operators import create_token, revoke_token
+from workers.ops.tenant_deletion import begin_deletion
 from workers.ops.tenants import find_quota
 
 EVIL = "</textarea></td><script>alert(1)</script><img src=x onerror=alert(2)>\" onclick='x' {{7*7}}"
@@ -317,3 +318,12 @@ def test_a_tenant_is_deleted_by_whoever_types_its_name(app: App, ada: TestClient
     with app.db.transaction(SYSTEM) as tx:
         [(payload,)] = tx.driver.execute("SELECT payload FROM job_queue WHERE job_type LIKE 'tenants.%'").fetchall()
     assert payload["doomed_id"] == str(tenant_id)
+
+
+def test_nothing_is_offered_for_a_deleted_tenant(ada: TestClient, app: App) -> None:
+    tenant_id = a_tenant(app)
+    assert f"tenant.delete?target=tenant%3A{tenant_id}" in ada.get(f"/ops/tenants/{tenant_id}").text
+    begin_deletion(app, tenant_id, who="ada", reason="asked for")
+    page = ada.get(f"/ops/tenants/{tenant_id}").text
+    assert "It was deleted" in page
+    assert "/ops/act/" not in page

@@ -156,3 +156,6 @@ def test_posts_to_a_disabled_account_wait_until_it_is_enabled(posting: PostStage
     posting.due()
     posting.turn()
     assert (posting.show(late).status, "its account is disabled" in str(posting.show(late))) == ("missed", True)
+
+    accounts.disconnect(posting.app, tenant_id, account)
+    assert [each(posting.app, account).outcome for each in (accounts.enable, accounts.disable)] == ["refused"] * 2

@@ -186,6 +186,9 @@ def test_an_action_that_is_cut_short_stays_begun(app: App) -> None:
         ("job.prioritize", f"job:{SOME}", {}, None, "needs priority"),
         ("job.prioritize", f"job:{SOME}", {"priority": "101"}, None, "is not between 0 and 100"),
         ("job.prioritize", f"job:{SOME}", {"priority": "low"}, None, "is no whole number"),
+        ("job.prioritize", f"job:{SOME}", {"priority": "5_0"}, None, "is no whole number"),
+        ("job.prioritize", f"job:{SOME}", {"priority": "٥"}, None, "is no whole number"),
+        ("video.resolve", f"video:{SOME}", {"verdict": "lost", "charged": "1_0"}, None, "is no amount"),
         ("job.retry", f"job:{SOME}", {"at": "now"}, None, "takes no 'at'"),
         ("post.resolve", f"post:{SOME}", {"verdict": "perhaps"}, None, "there are found, lost"),
         ("post.retry", f"post:{SOME}", {"at": "tomorrow"}, None, "is no time"),
@@ -202,12 +205,12 @@ def test_what_makes_no_sense_is_rejected_and_not_kept(
 
 def test_what_is_not_there_is_refused_and_has_no_state(app: App) -> None:
     some = {"tenant": str(uuid4()), "provider": "nobody", "queue": "nope"}
-    needed = {"priority": 3, "verdict": "lost", "model": "ridge/v1"}
+    needed = {"priority": 3, "verdict": "lost", "model": "ridge/v1", "count": 1, "name": "nobody"}
     for action in ACTIONS.values():
         what = target(f"{action.kind}:{some.get(action.kind, str(uuid4()))}")
         arguments = {each.name: needed[each.name] for each in action.arguments if each.required}
         arguments |= {"running": 1} if action.name == "queue.limit" else {}
-        done = perform(app, action.name, what, arguments, who=ADA)
+        done = perform(app, action.name, what, arguments, who=ADA, reason="it is there")
         assert (done.outcome, done.before, done.after) == (Outcome.REFUSED, None, None), action.name
         assert done.says
         with pytest.raises(Rejected):

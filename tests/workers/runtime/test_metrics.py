@@ -141,11 +141,11 @@ def test_a_process_whose_row_is_gone_goes_on_without_counting_twice(app: App) ->
 
 
 KILLED = """
-import sys
+import json, sys
 from workers.app import build
 from workers.runtime.metrics import MetricsReport
 from workers.settings import Settings
-app = build(Settings.model_validate_json(sys.stdin.readline()), name="killed")
+app = build(Settings.model_validate(json.loads(sys.stdin.readline())), name="killed")
 report = MetricsReport(app.db, app.metrics, role="test", release="1")
 n = 0
 while True:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from domain.errors import UnknownAccount
+from domain.posting.accounts import AccountStatus
 from domain.text.filters import uuid_of
 from web.ops.page import Look, NothingThere, Page
 from workers.ops import accounts
@@ -38,9 +39,15 @@ def view(look: Look) -> Mapping[str, Any]:
     return {"account": row, "facts": {name: row[name] for name in SHOWN if row.get(name) is not None}}
 
 
+def _state(account: Mapping[str, Any]) -> str:
+    if account["status"] == AccountStatus.DISCONNECTED:
+        return AccountStatus.DISCONNECTED
+    return "enabled" if account["disabled_at"] is None else "disabled"
+
+
 ACCOUNT = Page(
     *("/accounts/{id}", "Social account", "account.html", view),
     in_menu=False,
     about=lambda shown: f"account:{shown['account']['id']}",
-    states=lambda shown: ("enabled" if shown["account"]["disabled_at"] is None else "disabled",),
+    states=lambda shown: (_state(shown["account"]),),
 )

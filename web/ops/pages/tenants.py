@@ -8,6 +8,7 @@ from uuid import UUID
 
 from domain.billing.tiers import Tier
 from domain.errors import UnknownTenant
+from domain.ops.action_list import OPEN
 from domain.ops.event_filters import event_filter
 from domain.ops.tenant_filters import DELETED, HARMS, NAMES, TenantFilter, query_of, tenant_filter
 from domain.text.filters import SenselessFilter
@@ -78,4 +79,5 @@ TENANT = Page(
     view_one,
     in_menu=False,
     about=lambda shown: f"tenant:{shown['tenant']['id']}",
+    states=lambda shown: OPEN if shown["tenant"]["deletion_began_at"] is None else ("deleted",),
 )
