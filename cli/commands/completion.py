@@ -10,7 +10,7 @@ from cli.completion.lookup import script
 
 
 class Completed(StrEnum):
-    """The shells that can be told what may come next."""
+    """The shells for which there is a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"

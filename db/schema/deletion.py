@@ -43,31 +43,26 @@ REFUSE = f"""
         'tenant %s was deleted on %s', {{tenant}}, to_char({{moment}} AT TIME ZONE 'UTC', 'YYYY-MM-DD'));
 """
 
+
+def _refusing(name: str, column: str) -> str:
+    """Write the function of a trigger that refuses a row whose tenant, of this column, is deleted."""
+    return f"""
+CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    moment timestamptz := (
+        SELECT deletion_began_at FROM tenants WHERE id = NEW.{column} AND deletion_began_at IS NOT NULL
+    );
+BEGIN
+    IF moment IS NOT NULL THEN{REFUSE.format(tenant=f"NEW.{column}", moment="moment")}    END IF;
+    RETURN NULL;
+END
+$$
+"""
+
+
 FUNCTIONS: Final = (
-    f"""
-CREATE FUNCTION tenant_is_not_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    moment timestamptz := (
-        SELECT deletion_began_at FROM tenants WHERE id = NEW.tenant_id AND deletion_began_at IS NOT NULL
-    );
-BEGIN
-    IF moment IS NOT NULL THEN{REFUSE.format(tenant="NEW.tenant_id", moment="moment")}    END IF;
-    RETURN NULL;
-END
-$$
-""",
-    f"""
-CREATE FUNCTION home_is_not_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    moment timestamptz := (
-        SELECT deletion_began_at FROM tenants WHERE id = NEW.home_id AND deletion_began_at IS NOT NULL
-    );
-BEGIN
-    IF moment IS NOT NULL THEN{REFUSE.format(tenant="NEW.home_id", moment="moment")}    END IF;
-    RETURN NULL;
-END
-$$
-""",
+    _refusing("tenant_is_not_deleted", "tenant_id"),
+    _refusing("home_is_not_deleted", "home_id"),
     f"""
 CREATE FUNCTION tenant_stays_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN{REFUSE.format(tenant="OLD.id", moment="OLD.deletion_began_at")}END

@@ -1,4 +1,4 @@
-"""Which page sent a request to `/ops`, and what browsers are told to load there."""
+"""Which page sent a request to `/ops`, and what browsers may load there."""
 
 from collections.abc import Callable
 from typing import Final

@@ -28,10 +28,10 @@ ALIKE = 3
 """Rows of a table that differ in their texts alone, of which the browser looks at no more."""
 
 THIN_OUT = f"""document.querySelectorAll('tbody').forEach((body) => {{
-    const forms = {{}}, told = (e) => e.tagName + [...e.attributes].map((a) =>
+    const forms = {{}}, shape = (e) => e.tagName + [...e.attributes].map((a) =>
         a.name + (['class', 'style', 'role', 'type'].includes(a.name) ? a.value : ''));
     for (const row of [...body.rows]) {{
-        const form = [row, ...row.querySelectorAll('*')].map(told).join();
+        const form = [row, ...row.querySelectorAll('*')].map(shape).join();
         forms[form] = (forms[form] ?? 0) + 1;
         if (forms[form] > {ALIKE}) row.remove();
     }}
