@@ -4,7 +4,7 @@ import getpass
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import isfinite
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from domain.text.filters import span_of_time
 from domain.text.storable import DEEPEST, Unstorable, storable
 
 LONGEST = timedelta(days=3650)
@@ -54,6 +55,24 @@ def moment(text: str) -> datetime:
     if not FIRST <= found < LAST:
         raise typer.BadParameter(f"{text!r} is not between {FIRST.year} and {LAST.year}")
     return found
+
+
+def earlier(text: str) -> datetime:
+    """Read a time as `moment` does, or how long ago it was: `2h`, `1d`, by this machine's clock. For what is only
+    looked at.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    ago = span_of_time(text)
+    if ago is not None:
+        return datetime.now(UTC) - ago
+    try:
+        return moment(text)
+    except typer.BadParameter as error:
+        if "is no time" in error.message:
+            error.message = f"{text!r} is no time; write 2026-12-01T09:00Z, 2026-12-01, or how long ago: 2h, 1d"
+        raise
 
 
 def _moment(text: str) -> datetime:
@@ -105,6 +124,11 @@ def usd(text: str) -> Decimal:
     if not (amount.is_finite() and 0 <= amount <= MOST_USD and amount == round(amount, 6)):
         raise typer.BadParameter(f"{text!r} is no amount between 0 and {MOST_USD:,}")
     return amount
+
+
+def among(words: Iterable[str]) -> Callable[[], list[str]]:
+    """Return the completion of an argument that is one of these words: what Tab offers for it."""
+    return lambda: [str(word) for word in words]
 
 
 LISTED = 30

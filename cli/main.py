@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.shell import Group, lazy_group
+from cli.shell import Group, lazy_group, run
 from domain.errors import ViralError
 from workers.runtime.terminal import guard_output
 from workers.runtime.version import VERSION
@@ -104,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> None:
     refuse_undecodable(sys.argv[1:] if words is None else words)
     try:
         try:
-            app(words, prog_name="viral")
+            code = run(app, words)
         finally:
             sys.stdout.flush()
     except ViralError as error:
@@ -113,6 +113,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Presents the commands of this shell: plain lines that wrap, copy and grep well, no boxes."""
 
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
 import typer
+from typer._click.exceptions import MissingParameter, NoArgsIsHelpError, NoSuchOption, UsageError  # exported nowhere
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -17,15 +20,41 @@ Listing = Mapping[str, tuple[str, str]]
 NO_ID = "is no id; ids are as long as 01a20417-5ccc-7850-9558-0a37b805228c, and lists show them"
 
 
+PLAINLY = (
+    (re.compile(r".*valid UUID.*"), f"it {NO_ID}"),
+    (re.compile(r"Input should be a valid integer.*"), "should be a whole number"),
+    (re.compile(r"Input should be a valid number.*"), "should be a number"),
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"should be at least \1"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"should be at most \1"),
+    (re.compile(r"Value error, (.+?)\.?"), r"\1"),
+)
+"""What the parser says of a value, and how it is said here."""
+
+NEGATIVE = re.compile(r"-[0-9]")
+
+MOST_NAMED = 12
+"""Words that may stand for an argument are named, if it is missing, when they are no more than these."""
+
+
 class Command(TyperCommand):
-    """In the usage line, an argument that has to be given is `TYPE` and not `{TYPE}`; what is no id is said so."""
+    """In the usage line, an argument that has to be given is `TYPE` and not `{TYPE}`. A negative number is a value and
+    no option, and what is wrong with a value is said in plain words."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list(args)
         try:
-            return super().parse_args(ctx, args)
+            try:
+                return super().parse_args(ctx, args)
+            except NoSuchOption as error:
+                if not NEGATIVE.match(error.option_name):
+                    raise
+                # Now any unknown option is a value; as one it is too many, or no value of the kind that is wanted.
+                ctx.ignore_unknown_options = True
+                return super().parse_args(ctx, words)
         except typer.BadParameter as error:
-            if "valid UUID" in error.message:
-                error.message = f"it {NO_ID}"
+            for pattern, plain in PLAINLY:
+                if found := pattern.fullmatch(error.message):
+                    error.message = found.expand(plain)
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -42,6 +71,35 @@ class Group(typer.Typer):
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Act], Act]:
         return super().command(name, **{"cls": Command} | options)
+
+
+def run(app: typer.Typer, words: Sequence[str] | None) -> int:
+    """Run a command, and return its exit code. A command line that makes no sense is 2, and one line on standard error
+    which ends in what to try next; a list that belongs to it has lines of its own."""
+    try:
+        return app(words, prog_name="viral", standalone_mode=False) or 0
+    except NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except UsageError as error:
+        sys.stderr.write(f"viral: {_usage_error(error)}\n")
+        return error.exit_code
+    except typer.Abort:
+        sys.stderr.write("Aborted!\n")
+        return 1
+
+
+def _usage_error(error: UsageError) -> str:
+    says = error.format_message()
+    if isinstance(error, MissingParameter) and error.param is not None and error.ctx is not None:
+        named = [each.value for each in error.param.shell_complete(error.ctx, "") if each.type == "plain"]
+        if 0 < len(named) <= MOST_NAMED:
+            says = f"{says.partition('. ')[0].rstrip('.')}: {', '.join(named)}"
+    if error.ctx is None:
+        return says
+    if "\n" in says:
+        return f"{says}\nTry '{error.ctx.command_path} --help'."
+    return f"{says}{'' if says[-1] in '.?!' else '.'} Try '{error.ctx.command_path} --help'."
 
 
 def lazy_group(listing: Listing) -> type[TyperGroup]:

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, act
-from cli.arguments import one_of, setting
+from cli.arguments import among, one_of, setting
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
@@ -41,7 +41,7 @@ BETWEEN_LOOKS = 0.3
 """Seconds."""
 
 AccountId = Annotated[UUID, typer.Argument(metavar="ID", help="The account's id; `viral accounts list` shows them.")]
-Platform = Annotated[str, typer.Argument(metavar="PLATFORM", help=f"{', '.join(NAMES)}.")]
+Platform = Annotated[str, typer.Argument(metavar="PLATFORM", help=f"{', '.join(NAMES)}.", autocompletion=among(NAMES))]
 Tenant = Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose account it is.")]
 
 
@@ -52,8 +52,8 @@ class NotConnected(ViralError):
 @app.command("list")
 def list_accounts(
     tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this tenant's, with their use.")] = None,
-    platform: Annotated[str | None, typer.Option(help="Only of this platform.")] = None,
-    status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES)}.")] = None,
+    platform: Annotated[str | None, typer.Option(help="Only of this platform.", autocompletion=among(NAMES))] = None,
+    status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES)}.", autocompletion=among(STATUSES))] = None,
     limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:

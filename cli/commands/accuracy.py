@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import moment, one_of
+from cli.arguments import among, earlier, one_of
 from cli.output import AsJson, console, print_json, show
 from cli.session import session
 from domain.concepts.wording import counted
@@ -24,18 +24,18 @@ def show_accuracy(
     tenant: Annotated[
         UUID | None, typer.Option("--tenant", metavar="ID", help="Whose predictions. Default: all tenants'.")
     ] = None,
-    by: Annotated[str, typer.Option(help=f"{', '.join(GROUPS)}.")] = AccuracyBy.WEEK,
-    horizon: Annotated[str, typer.Option(help=f"{' or '.join(LEARNED)}.")] = SHOWN,
+    by: Annotated[str, typer.Option(help=f"{', '.join(GROUPS)}.", autocompletion=among(GROUPS))] = AccuracyBy.WEEK,
+    horizon: Annotated[str, typer.Option(help=f"{' or '.join(LEARNED)}.", autocompletion=among(LEARNED))] = SHOWN,
     since: Annotated[
         datetime | None,
         typer.Option(
-            parser=moment, metavar="TIME", help=f"Numbers taken from here on. Default: {USUAL_PERIOD.days} days."
+            parser=earlier, metavar="TIME", help=f"Numbers taken from here on. Default: {USUAL_PERIOD.days} days."
         ),
     ] = None,
     until: Annotated[
         datetime | None,
         typer.Option(
-            parser=moment,
+            parser=earlier,
             metavar="TIME",
             help=f"Numbers taken before this. Default: now. At most {LONGEST_PERIOD.days} days.",
         ),

@@ -7,9 +7,11 @@ from uuid import UUID
 import typer
 
 from cli.acting import me
+from cli.arguments import among
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
+from domain.ops.action_list import ACTIONS
 from domain.ops.actions import target as read_target
 from workers.ops import actions, bulk
 
@@ -25,7 +27,9 @@ ActionId = Annotated[UUID, typer.Argument(metavar="ID", help="An action's id, or
 def list_actions(
     target: Annotated[str | None, typer.Option(help="Done to this: job:ID, queue:NAME, tenant:ID, ….")] = None,
     who: Annotated[str | None, typer.Option(help="Done by them: person:ada, operator:ops.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only these: job.retry, queue.pause, ….")] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only these: job.retry, queue.pause, ….", autocompletion=among(ACTIONS))
+    ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:

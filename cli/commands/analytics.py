@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import moment, one_of
+from cli.arguments import among, earlier, one_of
 from cli.commands.analytics_words import say_performance
 from cli.output import AsJson, print_json
 from cli.session import session
@@ -23,18 +23,20 @@ GROUPS, HORIZONS = tuple(By), tuple(Horizon)
 @app.command("show")
 def show_performance(
     tenant: Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose posts.")],
-    by: Annotated[str, typer.Option(help=f"{', '.join(GROUPS)}.")] = By.PLATFORM,
-    horizon: Annotated[str, typer.Option(help=f"How old the posts were: {', '.join(HORIZONS)}.")] = Horizon.H24,
+    by: Annotated[str, typer.Option(help=f"{', '.join(GROUPS)}.", autocompletion=among(GROUPS))] = By.PLATFORM,
+    horizon: Annotated[
+        str, typer.Option(help=f"How old the posts were: {', '.join(HORIZONS)}.", autocompletion=among(HORIZONS))
+    ] = Horizon.H24,
     since: Annotated[
         datetime | None,
         typer.Option(
-            parser=moment, metavar="TIME", help=f"Posts published from here on. Default: {USUAL_PERIOD.days} days."
+            parser=earlier, metavar="TIME", help=f"Posts published from here on. Default: {USUAL_PERIOD.days} days."
         ),
     ] = None,
     until: Annotated[
         datetime | None,
         typer.Option(
-            parser=moment,
+            parser=earlier,
             metavar="TIME",
             help=f"Posts published before this. Default: now. At most {LONGEST_PERIOD.days} days.",
         ),

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import one_of, person, usd
+from cli.arguments import among, one_of, person, usd
 from cli.commands.chain_words import chain_row, say_explained
 from cli.output import AsJson, Limit, console, dollars, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.autopilot.chains import Mode, Stage
 from domain.text.readable import readable
-from domain.videos.plan import AUTO
+from domain.videos.plan import AUTO, KEY_SETTINGS, STORYBOARD
 from domain.videos.profiles import NAMES
 from workers.ops import autopilot, videos
 
@@ -67,6 +67,7 @@ def change(
         typer.Option(
             metavar="off|approve|auto",
             help="off: nothing. approve: all is prepared, and each post waits for a person. auto: it posts by itself.",
+            autocompletion=among(Mode),
         ),
     ] = None,
     least_score: Annotated[
@@ -88,7 +89,11 @@ def change(
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Who makes the videos; `viral providers list`. storyboard costs nothing."),
+        typer.Option(
+            metavar="NAME",
+            help="Who makes the videos; `viral providers list`. storyboard costs nothing.",
+            autocompletion=among((AUTO, STORYBOARD, *KEY_SETTINGS)),
+        ),
     ] = None,
     budget: Annotated[
         Decimal | None,
@@ -160,7 +165,10 @@ def withdraw(tenant: TenantId, account: AccountId, as_json: AsJson = False) -> N
 def chains(
     tenant: TenantId,
     stage: Annotated[
-        str | None, typer.Option(metavar="STAGE", help=f"Only those at this stage: {', '.join(Stage)}.")
+        str | None,
+        typer.Option(
+            metavar="STAGE", help=f"Only those at this stage: {', '.join(Stage)}.", autocompletion=among(Stage)
+        ),
     ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import moment, person
+from cli.arguments import earlier, person
 from cli.comparison import Repair, compare_with_books
 from cli.output import AsJson, console, progress, show
 from cli.session import session
@@ -27,7 +27,7 @@ def reconcile(
     tenant: Tenant = None,
     since: Annotated[
         datetime | None,
-        typer.Option(parser=moment, metavar="TIME", help="Invoices and events from here on. Default: all there are."),
+        typer.Option(parser=earlier, metavar="TIME", help="Invoices and events from here on. Default: all there are."),
     ] = None,
     repair: Repair = False,
     as_json: AsJson = False,

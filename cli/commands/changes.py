@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.arguments import moment, one_of
+from cli.arguments import among, earlier, one_of
 from cli.output import AsJson, Limit, show
 from cli.session import for_system
 from cli.shell import Group
@@ -23,8 +23,13 @@ NOTHING = (
 
 @app.command("list")
 def list_changes(
-    since: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Made since then.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help=f"One of {', '.join(KINDS)}.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(parser=earlier, metavar="TIME", help="Made since then, or in the last 2h, 1d.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", metavar="KIND", help=f"One of {', '.join(KINDS)}.", autocompletion=among(KINDS)),
+    ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import moment, parsed
+from cli.arguments import among, moment, parsed
 from cli.commands.demo import demo
 from cli.commands.loop import loop
 from cli.configuration import resolve, resolve_offline
@@ -46,6 +46,8 @@ app.command("demo")(demo)
 
 PURCHASE = "checkout"
 PURCHASE_HELP = "a whole purchase: checkout completed, subscription active, invoice paid"
+SOLD = tuple(each.value for each, plan in PLANS.items() if plan.usd_per_month)
+SENDABLE = (PURCHASE, *(kind for kinds in KINDS.values() for kind in kinds))
 PURCHASE_KINDS = ("checkout.session.completed", "customer.subscription.updated", "invoice.paid")
 
 At = Annotated[
@@ -69,14 +71,23 @@ class Refused(ViralError):
 
 @app.command("send-event")
 def send_event(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Who sends it: stripe or clerk.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Who sends it: stripe or clerk.", autocompletion=among(KINDS))
+    ],
     what: Annotated[
-        str, typer.Argument(metavar="KIND|FILE", help="An event type (a wrong one lists all), or a JSON file.")
+        str,
+        typer.Argument(
+            metavar="KIND|FILE",
+            help="An event type (a wrong one lists all), or a JSON file.",
+            autocompletion=among(SENDABLE),
+        ),
     ],
     tenant: Annotated[
         UUID | None, typer.Option(help="Stripe: the tenant who pays. Default: one that nobody knows.")
     ] = None,
-    tier: Annotated[str, typer.Option(help="Stripe: the plan bought: STARTER, PRO or AGENCY.")] = "PRO",
+    tier: Annotated[
+        str, typer.Option(help="Stripe: the plan bought: STARTER, PRO or AGENCY.", autocompletion=among(SOLD))
+    ] = "PRO",
     email: Annotated[str | None, typer.Option(help="Clerk: the person; the same address is the same person.")] = None,
     customer: Annotated[
         str | None, typer.Option(help="Stripe: a customer id, instead of one made for the tenant.")
@@ -126,9 +137,8 @@ def _check(source: str, kinds: Sequence[str]) -> None:
 def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Persona:
     """Make up whom the events are about. All ids follow from the tenant or the address, so later events agree."""
     settings, _ = resolve()
-    sold = [each.value for each, plan in PLANS.items() if plan.usd_per_month]
-    if tier.upper() not in sold:
-        raise typer.BadParameter(f"nobody can buy that; there are {', '.join(sold)}", param_hint="--tier")
+    if tier.upper() not in SOLD:
+        raise typer.BadParameter(f"nobody can buy that; there are {', '.join(SOLD)}", param_hint="--tier")
     plan = PLANS[Tier(tier.upper())]
     prices = {each: price for price, each in reversed(list(settings.prices.items()))}
     chosen = {"price_id": prices.get(plan.tier), "tenant_id": tenant, "email": email, "customer_id": customer}
@@ -268,7 +278,9 @@ def verify_token(
 
 @app.command("verify-webhook")
 def verify_webhook(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Who sent it: stripe or clerk.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Who sent it: stripe or clerk.", autocompletion=among(EVENT_READERS))
+    ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="The body, byte for byte; `-`: from standard input.")],
     header: Annotated[
         list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header that came with it; repeat it.")

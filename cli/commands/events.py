@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from cli.acting import Reason, Yes, act, act_on_many
-from cli.arguments import moment
+from cli.arguments import among, earlier
 from cli.commands.filters import OF_EVENTS, After, Filters, events_of, filtered
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
 from domain.ops.masking import written
+from domain.ops.metrics import PARKED
 from domain.text.readable import lines, readable
 from workers.ops import events
 from workers.ops import lineage as lineages
@@ -61,7 +62,7 @@ def list_events(
 @app.command("stats")
 def show_outcomes(
     since: Annotated[
-        datetime | None, typer.Option(parser=moment, metavar="TIME", help="Received since then. Default: a day ago.")
+        datetime | None, typer.Option(parser=earlier, metavar="TIME", help="Received since then. Default: a day ago.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +84,12 @@ def replay(
         list[str] | None, typer.Argument(metavar="ID", help="Our ids, or the senders' (evt_…, msg_…).")
     ] = None,
     parked: Annotated[
-        str | None, typer.Option(metavar="REASON", help="All that are parked for it: unknown_price, thin, … or any.")
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="All that are parked for it: unknown_price, thin, … or any.",
+            autocompletion=among((*PARKED, "any")),
+        ),
     ] = None,
     ignored: Annotated[
         str | None, typer.Option(metavar="TYPE", help="All that were ignored because of this type.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.acting import Reason, Yes, act_on_many
-from cli.arguments import moment
+from cli.arguments import earlier
 from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
@@ -23,7 +23,10 @@ COLUMNS = (
 RISES = ("release", "at", "before", "after", "says")
 ATTEMPTS = ("ended_at", "job_id", "job_type", "status", "tenant_id", "attempt", "release", "error_message")
 
-Since = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Only those that failed since.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=earlier, metavar="TIME", help="Only those that failed since then, or in the last 2h, 1d."),
+]
 
 
 @app.command("list")
@@ -35,7 +38,7 @@ def list_failures(since: Since = None, as_json: AsJson = False) -> None:
     before and after it.
 
     \b
-    viral failures list --since 2026-12-01
+    viral failures list --since 1d
     """
     with for_system() as tx:
         found = failures.overview(tx, since)

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import duration, person
+from cli.arguments import among, duration, person
 from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import for_tenant
 from cli.shell import Group
 from domain.errors import UnknownKey
-from domain.identity.access import KEY_BYTES, Maker, new_key
+from domain.identity.access import KEY_BYTES, ApiScope, Maker, new_key
 
 app = Group()
 
@@ -26,7 +26,12 @@ Tenant = Annotated[UUID, typer.Option(help="The tenant's id.")]
 def create(
     tenant: Tenant,
     scope: Annotated[
-        list[str], typer.Option(metavar="SCOPE", help="A right of the key; repeat it. A wrong one lists all.")
+        list[str],
+        typer.Option(
+            metavar="SCOPE",
+            help="A right of the key; repeat it. A wrong one lists all.",
+            autocompletion=among(ApiScope),
+        ),
     ],
     name: Annotated[str, typer.Option(help="What it is for.")],
     expires_in: Annotated[

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 from rich.text import Text
 
-from cli.arguments import one_of, regular
+from cli.arguments import among, one_of, regular
 from cli.configuration import resolve_offline
 from cli.output import AsJson, Limit, console, print_json, progress, show
 from cli.session import for_system
@@ -50,7 +50,10 @@ def check(
     platform: Annotated[
         list[str] | None,
         typer.Option(
-            "--platform", metavar="NAME", help=f"One of {', '.join(NAMES)}, or all (default). May be repeated."
+            "--platform",
+            metavar="NAME",
+            help=f"One of {', '.join(NAMES)}, or all (default). May be repeated.",
+            autocompletion=among((*NAMES, ALL)),
         ),
     ] = None,
     as_json: AsJson = False,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.arguments import one_of
+from cli.arguments import among, one_of
 from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
@@ -23,7 +23,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is: ada, gra
 @token.command()
 def create(
     name: Name,
-    role: Annotated[str, typer.Option(help="look: see everything; act: change things too.")],
+    role: Annotated[
+        str, typer.Option(help="look: see everything; act: change things too.", autocompletion=among(OperatorRole))
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Make a token, which is shown this once.

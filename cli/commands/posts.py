@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, act
-from cli.arguments import duration, moment, one_of, setting
+from cli.arguments import among, duration, moment, one_of, setting
 from cli.commands.analytics_words import say_metrics
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
@@ -219,10 +219,12 @@ def _say_ended(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 @app.command("list")
 def list_posts(
     tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this tenant's.")] = None,
-    status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.", autocompletion=among(STATUSES))
+    ] = None,
     account: Annotated[UUID | None, typer.Option(metavar="ID", help="Only to this account.")] = None,
     video: Annotated[UUID | None, typer.Option(metavar="ID", help="Only of this video.")] = None,
-    platform: Annotated[str | None, typer.Option(help="Only on this platform.")] = None,
+    platform: Annotated[str | None, typer.Option(help="Only on this platform.", autocompletion=among(NAMES))] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -463,7 +465,12 @@ def reconcile(
 @app.command()
 def resolve(
     post_id: PostId,
-    verdict: Annotated[str, typer.Argument(metavar="found|lost", help="Whether it is on the account.")],
+    verdict: Annotated[
+        str,
+        typer.Argument(
+            metavar="found|lost", help="Whether it is on the account.", autocompletion=among(("found", "lost"))
+        ),
+    ],
     external_id: Annotated[
         str | None, typer.Argument(metavar="EXTERNAL_ID", help="found: the platform's id of it, or its address.")
     ] = None,

@@ -6,18 +6,27 @@ from typing import Annotated, Any
 import typer
 
 from cli.acting import Reason, act
+from cli.arguments import among
 from cli.output import AsJson, console, dollars, show
 from cli.session import session
 from cli.shell import Group
 from domain.errors import ClipProviderUnusable
 from domain.ops.actions import Performed
+from domain.videos.plan import KEY_SETTINGS, STORYBOARD
 from workers.ops import videos
 
 app = Group()
 
 COLUMNS = ("provider", "model", "usable", "per_second", "clips", "resolution", "valid_from", "failures", "why")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The provider; `viral providers list` shows them.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The provider; `viral providers list` shows them.",
+        autocompletion=among((STORYBOARD, *KEY_SETTINGS)),
+    ),
+]
 
 
 @app.command("list")

@@ -7,13 +7,14 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, act
-from cli.arguments import one_of
+from cli.arguments import among, one_of
 from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import for_system, session
 from cli.shell import Group
 from domain.errors import ViralError
 from domain.ops.actions import Outcome, Performed
 from domain.text.readable import readable
+from workers.engine.queues import QUEUES
 from workers.ops import queues
 from workers.ops.queues import QueueOverview
 
@@ -27,7 +28,9 @@ NEXT_JOBS = ("id", "job_type", "tenant_id", "priority", "scheduled_for")
 TENANT_COLUMNS = ("queue", "tenant_id", "paused_at", "max_running")
 MOST = 1_000_000
 
-Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue; a wrong one lists them all.")]
+Queue = Annotated[
+    str, typer.Argument(metavar="QUEUE", help="A queue; a wrong one lists them all.", autocompletion=among(QUEUES))
+]
 Tenant = Annotated[UUID | None, typer.Option("--tenant", metavar="ID", help="Only this tenant's jobs in it.")]
 
 

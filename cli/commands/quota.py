@@ -21,7 +21,21 @@ app = Group()
 LEDGER = ("at", "kind", "amount", "used_after", "quota_after", "period_start", "cause")
 
 TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")]
-Count = Annotated[int, typer.Argument(metavar="N", min=1, help="How many concepts.")]
+
+
+def _count(other: str) -> Any:
+    """Return the argument for how many concepts; `other` names the command that does the opposite."""
+
+    def positive(count: int) -> int:
+        if count < 1:
+            raise typer.BadParameter(f"should be at least 1; {other}")
+        return count
+
+    return typer.Argument(metavar="N", help="How many concepts: 1 or more.", callback=positive)
+
+
+Granted = Annotated[int, _count("`viral quota take` takes some away")]
+Taken = Annotated[int, _count("`viral quota grant` gives some")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever asks later: it is kept with your name.")]
 Key = Annotated[str | None, typer.Option(help="Done once for each key of a tenant, however often it is asked for.")]
 
@@ -91,7 +105,7 @@ def reset(tenant_id: TenantId, reason: Why = None, as_json: AsJson = False) -> N
 
 
 @app.command()
-def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
+def grant(tenant_id: TenantId, count: Granted, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
     """Give a tenant more concepts, for the running period.
 
     They come on top of the plan's, and end with the period, as the plan's own do: the answer says when. A change of
@@ -104,7 +118,7 @@ def grant(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as
 
 
 @app.command()
-def take(tenant_id: TenantId, count: Count, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
+def take(tenant_id: TenantId, count: Taken, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
     """Take concepts that are left, for the running period.
 
     What is used or held stays. Granted ones go first; then the plan's, until the next period begins.

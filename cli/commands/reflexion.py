@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, act
+from cli.arguments import among
 from cli.commands.accuracy import show_accuracy
 from cli.commands.replay import run_replay
 from cli.output import AsJson, Limit, console, print_json, show
@@ -25,8 +26,14 @@ app = Group()
 app.command("accuracy")(show_accuracy)
 
 OneTenant = Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose scores.")]
-OnePlatform = Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(SCORED)}. Default: all of them.")]
-OneHorizon = Annotated[str | None, typer.Option(metavar="AGE", help=f"{' or '.join(LEARNED)}. Default: both.")]
+OnePlatform = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"{', '.join(SCORED)}. Default: all of them.", autocompletion=among(SCORED)),
+]
+OneHorizon = Annotated[
+    str | None,
+    typer.Option(metavar="AGE", help=f"{' or '.join(LEARNED)}. Default: both.", autocompletion=among(LEARNED)),
+]
 
 PARTS = {
     "prior": "what others' posts showed",
@@ -79,7 +86,12 @@ def show_history(tenant: OneTenant, limit: Limit = 30, as_json: AsJson = False) 
 @app.command("promote")
 def promote(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help=f"{', '.join(each for each in MODELS if each != YARDSTICK)}.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help=f"{', '.join(each for each in MODELS if each != YARDSTICK)}.",
+            autocompletion=among(each for each in MODELS if each != YARDSTICK),
+        ),
     ],
     tenant: OneTenant,
     platform: OnePlatform = None,
@@ -124,7 +136,9 @@ def explain(
     post: Annotated[UUID | None, typer.Argument(metavar="POST", help="A post's id.")] = None,
     tenant: Annotated[UUID | None, typer.Option("--tenant", metavar="ID", help="Whose concept it would be.")] = None,
     category: Annotated[str | None, typer.Option(metavar="NAME", help="The category of the concept.")] = None,
-    platform: Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(SCORED)}.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"{', '.join(SCORED)}.", autocompletion=among(SCORED))
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a post's score, or what a concept would get now.

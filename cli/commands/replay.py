@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.arguments import existing
+from cli.arguments import among, existing
 from cli.configuration import resolve_offline
 from cli.output import AsJson, console, print_json, print_line, progress
 from domain.concepts.wording import counted
@@ -51,7 +51,12 @@ def run_replay(
         Path, typer.Argument(parser=existing, metavar="FILE", help="CSV with a header; -: standard input.")
     ],
     tenant_per: Annotated[
-        str, typer.Option(metavar="account|all", help="Each account is a tenant, or a source's accounts are one's.")
+        str,
+        typer.Option(
+            metavar="account|all",
+            help="Each account is a tenant, or a source's accounts are one's.",
+            autocompletion=among(("account", "all")),
+        ),
     ] = "account",
     delay: Annotated[
         int,
@@ -61,7 +66,12 @@ def run_replay(
         int, typer.Option(min=0, help="Posts of a source after which all is learned anew; 0: never.")
     ] = USUAL_WINDOW,
     pool: Annotated[
-        str, typer.Option(metavar="all|source", help="All streams have one pool, or each has its own.")
+        str,
+        typer.Option(
+            metavar="all|source",
+            help="All streams have one pool, or each has its own.",
+            autocompletion=among(("all", "source")),
+        ),
     ] = "source",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if one row cannot be read.")] = False,
     as_json: AsJson = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.arguments import one_of
+from cli.arguments import among, one_of
 from cli.output import AsJson, console, print_json, show
 from cli.session import for_system
 from cli.shell import Group
@@ -16,6 +16,8 @@ from scheduler.schedule import SCHEDULES, Schedule, overdue_since, runs_between
 from workers.ops.schedules import Timetable, overview
 
 app = Group()
+
+NAMES = tuple(each.name for each in SCHEDULES)
 
 COLUMNS = (
     *("name", "timetable", "catch_up", "last_fire", "last_job", "last_by_hand", "next_fire", "overdue_since"),
@@ -51,7 +53,10 @@ def list_schedules(as_json: AsJson = False) -> None:
 @app.command("next")
 def next_runs(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only this schedule; a wrong one lists them all.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Only this schedule; a wrong one lists them all.", autocompletion=among(NAMES)
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="Show so many.")] = 5,
     as_json: AsJson = False,
@@ -70,7 +75,9 @@ def next_runs(
 
 @app.command()
 def fire(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule; a wrong one lists them all.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A schedule; a wrong one lists them all.", autocompletion=among(NAMES))
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Run a schedule once now, by hand, and print its job's id.

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import one_of, person
+from cli.arguments import among, one_of, person
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import session
 from cli.shell import Group
+from domain.billing.subscriptions import STATUSES
 from domain.billing.tiers import Tier
-from domain.ops.tenant_filters import HARMS, tenant_filter
+from domain.ops.tenant_filters import DELETED, HARMS, tenant_filter
 from domain.text.filters import SenselessFilter
 from domain.text.readable import readable
 from workers.ops import tenant_deletion, tenants
@@ -30,13 +31,21 @@ PEOPLE = ("id", "email", "name", "role", "clerk_id", "banned", "last_login_at")
 
 @app.command("list")
 def list_tenants(
-    tier: Annotated[str | None, typer.Option("--plan", "--tier", help="FREE, STARTER, PRO or AGENCY.")] = None,
-    status: Annotated[str | None, typer.Option(help="Of the subscription: active, past_due, …; or deleted.")] = None,
+    tier: Annotated[
+        str | None, typer.Option("--plan", "--tier", help="FREE, STARTER, PRO or AGENCY.", autocompletion=among(Tier))
+    ] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the subscription: active, past_due, …; or deleted.",
+            autocompletion=among(("none", *STATUSES, DELETED)),
+        ),
+    ] = None,
     search: Annotated[str | None, typer.Option("--name", "--search", help="Part of the name.")] = None,
     tenant_id: Annotated[str | None, typer.Option("--id", help="The tenant of this id.")] = None,
     customer: Annotated[str | None, typer.Option(help="The tenant of this Stripe customer.")] = None,
     email: Annotated[str | None, typer.Option(help="Those of the person with this address.")] = None,
-    harm: Annotated[str | None, typer.Option(help=f"One of {', '.join(HARMS)}.")] = None,
+    harm: Annotated[str | None, typer.Option(help=f"One of {', '.join(HARMS)}.", autocompletion=among(HARMS))] = None,
     deserted: Annotated[
         bool, typer.Option("--deserted", help="Only those that nobody can sign in for: all people are gone or banned.")
     ] = False,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import existing, moment
+from cli.arguments import among, existing, moment
 from cli.output import AsJson, console, print_json, progress, show
 from cli.session import session
 from domain.concepts.import_files import MOST_BYTES, Fault
@@ -48,7 +48,10 @@ def import_trends(
     captured_at: Annotated[
         Any, typer.Option(parser=moment, metavar="TIME", help="When rows were seen that do not say it.")
     ] = None,
-    format: Annotated[str | None, typer.Option(metavar="csv|json", help="Default: as the file begins.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="csv|json", help="Default: as the file begins.", autocompletion=among(("csv", "json"))),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one row is malformed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
     as_json: AsJson = False,

@@ -11,14 +11,14 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, act
-from cli.arguments import one_of, regular, usd
+from cli.arguments import among, one_of, regular, usd
 from cli.output import AsJson, Limit, console, dollars, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
 from domain.concepts.wording import counted
 from domain.errors import UnknownConcept, UnknownGeneration, ViralError
 from domain.text.readable import readable
-from domain.videos.plan import AUTO, STORYBOARD, Layout
+from domain.videos.plan import AUTO, KEY_SETTINGS, STORYBOARD, Layout
 from domain.videos.submissions import OPEN, SubmissionState
 from workers.app import App
 from workers.ops import queues, videos
@@ -64,9 +64,17 @@ def render(
         typer.Option(parser=regular, metavar="FILE", help="A finished video of one's own, instead of a concept."),
     ] = None,
     provider: Annotated[
-        str, typer.Option(metavar="NAME", help="`viral providers list` shows them; auto: the first that can be used.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="`viral providers list` shows them; auto: the first that can be used.",
+            autocompletion=among((AUTO, STORYBOARD, *KEY_SETTINGS)),
+        ),
     ] = STORYBOARD,
-    layout: Annotated[str | None, typer.Option(metavar="L", help="clip, hook or scenes, for bought clips.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="L", help="clip, hook or scenes, for bought clips.", autocompletion=among(Layout)),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Make another one, though there is a completed one.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Buy without being asked.")] = False,
     wait: Annotated[
@@ -125,7 +133,9 @@ def render(
 @app.command("list")
 def list_videos(
     tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this tenant's.")] = None,
-    status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.", autocompletion=among(STATUSES))
+    ] = None,
     generation: Annotated[UUID | None, typer.Option(metavar="ID", help="Only of this generation's concepts.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -195,7 +205,12 @@ def cancel(
 @app.command()
 def resolve(
     video_id: VideoId,
-    verdict: Annotated[str, typer.Argument(metavar="found|lost", help="Whether the provider has the order.")],
+    verdict: Annotated[
+        str,
+        typer.Argument(
+            metavar="found|lost", help="Whether the provider has the order.", autocompletion=among(("found", "lost"))
+        ),
+    ],
     job: Annotated[
         str | None,
         typer.Option(

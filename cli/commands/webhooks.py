@@ -5,9 +5,11 @@ from uuid import UUID
 
 import typer
 
+from cli.arguments import among
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
+from domain.posting.outgoing import EVENTS
 from workers.ops import outgoing
 
 app = Group()
@@ -37,7 +39,12 @@ def create(
     url: Annotated[str, typer.Argument(metavar="URL", help="An https address.")],
     tenant: Tenant,
     event: Annotated[
-        list[str] | None, typer.Option(metavar="EVENT", help="post.published or post.failed; repeat it. Default: all.")
+        list[str] | None,
+        typer.Option(
+            metavar="EVENT",
+            help="post.published or post.failed; repeat it. Default: all.",
+            autocompletion=among(EVENTS),
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

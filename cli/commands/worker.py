@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.arguments import among
 from cli.configuration import embedded_environment, resolve
 from cli.environment import WORKER, without_secrets_of_others
 from workers.engine.queues import QUEUES
@@ -15,7 +16,13 @@ from workers.settings import load
 
 Queues = Annotated[
     list[str] | None,
-    typer.Option("--queue", "-q", metavar="QUEUE", help="Work on this queue only; may be given again. Default: all."),
+    typer.Option(
+        "--queue",
+        "-q",
+        metavar="QUEUE",
+        help="Work on this queue only; may be given again. Default: all.",
+        autocompletion=among(QUEUES),
+    ),
 ]
 
 

@@ -184,7 +184,7 @@ def test_arguments_that_do_not_fit_are_named_in_one_line(away: Shell, words: lis
 )
 def test_a_senseless_enqueue_says_what_would_make_sense(away: Shell, words: list[str], why: str) -> None:
     text = away.senseless("jobs", "enqueue", *words)
-    assert text.startswith("Usage: viral jobs enqueue [OPTIONS] TYPE [KEY=VALUE]...\n")
+    assert text.startswith("viral: ")
     assert why in text
 
 

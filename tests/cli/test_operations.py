@@ -594,9 +594,8 @@ def test_who_retries_a_job_is_told_that_later_ones_of_its_key_have_run(viral: Sh
 )
 def test_numbers_and_durations_out_of_bounds_make_no_sense(away: Shell, words: tuple[str, ...]) -> None:
     """Told before anything is asked of anybody, in one line that names the option."""
-    result = away.senseless(*words).splitlines()
-    assert result[-1].startswith("Error: Invalid value for ")
-    assert len(result) == 4
+    [line] = away.senseless(*words).splitlines()
+    assert line.startswith("viral: Invalid value for ")
 
 
 @pytest.mark.parametrize("length", ["-PT1S", "-P1D", "P99999D"])

@@ -12,9 +12,9 @@ from tests.reference.markdown import anchor, code, one_line, table
 WIDTH = 100
 HEAD = """# Commands
 
-`viral COMMAND --help` shows the same. Exit code 0: done; 1: failed; 2: the command line makes no sense. Lists take
-`--json`, for programs. A command needs the settings of [the environment](settings.md), or the servers that `viral up`
-has started in this folder.
+`viral COMMAND --help` shows the same. Exit code 0: done; 1: failed; 2: the command line makes no sense, and one line
+says why and what to try. Lists take `--json`, for programs. A command needs the settings of
+[the environment](settings.md), or the servers that `viral up` has started in this folder.
 """
 
 
