@@ -7,13 +7,15 @@ from uuid import UUID
 
 import typer
 
+from cli.arguments import one_of
 from cli.output import console, progress
-from cli.session import interruptible_sleep, person
+from cli.session import interruptible_sleep, person, session
 from domain.errors import ViralError
+from domain.ops.action_list import VERDICTS, action
 from domain.ops.actions import Performed, Target, target
 from domain.ops.causes import Cause
-from domain.ops.event_filters import EventFilter
-from domain.queue.job_filters import JobFilter
+from domain.ops.many import ManyFilter
+from domain.text.filters import uuid_of
 from domain.text.readable import readable
 from workers.app import App
 from workers.ops import bulk as bulks
@@ -54,12 +56,39 @@ def act(
     return done
 
 
+def act_on_some(
+    name: str,
+    ids: Sequence[UUID] | None,
+    wanted: ManyFilter | None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    reason: str | None,
+    yes: bool,
+) -> None:
+    """Act on the things that are named, or on those that a filter finds.
+
+    Raises:
+        typer.BadParameter: both are given, or neither.
+    """
+    kind = action(name).kind
+    if not ids and wanted is None:
+        raise typer.BadParameter(f"Missing argument 'ID': name {kind}s, or say --status and other filters")
+    if ids and wanted is not None:
+        raise typer.BadParameter(f"name {kind}s, or say a filter: one of them", param_hint="ID")
+    with session() as current:
+        if wanted is None:
+            act_on_each(current, name, ids or (), arguments, reason=reason)
+        else:
+            act_on_many(current, name, arguments, wanted=wanted, reason=reason, yes=yes)
+
+
 def act_on_each(
     current: App, name: str, ids: Sequence[UUID], arguments: Mapping[str, Any] | None = None, *, reason: str | None
 ) -> None:
-    """Perform an action on jobs, in the order of their ids; print a line for each in the order in which they are named,
-    and exit with 1 if one of them was refused."""
-    done = {each: act(current, name, f"job:{each}", arguments, reason=reason) for each in sorted(set(ids))}
+    """Perform an action on things, in the order of their ids; print a line for each in the order in which they are
+    named, and exit with 1 if one of them was refused."""
+    kind = action(name).kind
+    done = {each: act(current, name, f"{kind}:{each}", arguments, reason=reason) for each in sorted(set(ids))}
     for each in dict.fromkeys(ids):
         console().print(f"{each}  {done[each].says}")
     if not all(each.well for each in done.values()):
@@ -71,8 +100,7 @@ def act_on_many(
     name: str,
     arguments: Mapping[str, Any] | None = None,
     *,
-    jobs: JobFilter | None = None,
-    events: EventFilter | None = None,
+    wanted: ManyFilter | None = None,
     targets: Sequence[Target] = (),
     reason: str | None,
     yes: bool,
@@ -85,7 +113,7 @@ def act_on_many(
     """
     if not (reason or "").strip():
         raise typer.BadParameter("say why: it is kept with what is done to many", param_hint="--reason")
-    shown = bulks.preview(current, name, arguments, who=me(), jobs=jobs, events=events, targets=targets)
+    shown = bulks.preview(current, name, arguments, who=me(), wanted=wanted, targets=targets)
     if not shown.items:
         console().print(f"No {shown.action.kind} is in such a state and fits.")
         return
@@ -129,3 +157,32 @@ def _tell(found: Bulk) -> None:
     console().print(f"{found.id}  {found.state}: {counts}")
     if found.counts.get("refused", 0) + found.counts.get("failed", 0) or found.state == "cancelled":
         raise typer.Exit(1)
+
+
+def decided(words: Sequence[str], filters: Mapping[str, str], last: str) -> tuple[list[UUID], str, str | None]:
+    """Read what somebody decides: the id of one thing, found or lost, and what it is called there, if that is said; by
+    filters only the decision. `last` is the name of the last word.
+
+    Raises:
+        typer.BadParameter: something is missing, too much, or none of these.
+    """
+    named = [] if filters else [_id(word) for word in words[:1]]
+    verdict, *rest = words[len(named) :] or [""]
+    one_of(VERDICTS, verdict or None, "found|lost", "verdict")
+    if not verdict:
+        raise typer.BadParameter("Missing argument: say found or lost", param_hint="found|lost")
+    if verdict == "found" and filters:
+        raise typer.BadParameter("found is said of one at a time: each has an id of its own", param_hint="found|lost")
+    if rest and (filters or verdict == "lost"):
+        raise typer.BadParameter("goes with found, of one", param_hint=last)
+    if len(rest) > 1:
+        raise typer.BadParameter(f"nothing comes after {last}", param_hint=rest[1])
+    return named, verdict, rest[0] if rest else None
+
+
+def _id(word: str) -> UUID:
+    found = uuid_of(word)
+    if found is None:
+        says = "say which one by its id, or all that are meant by --status and other filters"
+        raise typer.BadParameter(f"{word!r} is no id: {says}", param_hint="ID")
+    return found

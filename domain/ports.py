@@ -48,7 +48,7 @@ class ConceptWriter(Protocol):
 class ManyThings(Protocol):
     """Performs an operator's action on many things (`domain/ops/action_list.py`)."""
 
-    def act(self, bulk_id: UUID) -> bool:
+    def act(self, bulk_id: UUID, now: datetime) -> bool:
         """Act on the next items of a bulk action, in a transaction of its own; False: it has ended. Each item is acted
         upon once, whoever calls how often at once."""
 

@@ -15,7 +15,7 @@ from db.postgres.connection import DEFAULT_SETTINGS, TransactionSettings
 from db.postgres.url import parse
 from db.queue.notifications import Notifications
 from db.security import RoleRefused, lacking
-from db.transaction import POOL_TIMEOUT, SYSTEM, Database
+from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Tx
 from domain.ports import Ports
 from workers.adapters.ports import open_ports
 from workers.engine.batcher import Batcher
@@ -70,6 +70,10 @@ class App:
             stopwatch=stopwatch,
             batch_size=batch_size,
         )
+
+    def now(self, tx: Tx) -> datetime:
+        """Return the moment: the database's, unless the application has a clock of its own."""
+        return self.clock() if self.clock is not None else tx.now()
 
     def committed(self, notifications: Notifications) -> None:
         """Count what a transaction has committed, and have the workers notified; neither waits nor raises."""

@@ -117,7 +117,7 @@ def replay(
     if filters:
         wanted = events_of(filters)
         with session() as current:
-            act_on_many(current, "event.replay", events=wanted, reason=reason, yes=yes)
+            act_on_many(current, "event.replay", wanted=wanted, reason=reason, yes=yes)
         return
     with session() as current:
         kind = "" if parked == "any" else parked

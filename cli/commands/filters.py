@@ -11,11 +11,21 @@ import typer
 from cli.arguments import one_of
 from domain.events.outcomes import Status
 from domain.ops.event_filters import FAILED, FLAGS, KINDS, SOURCES, STATUSES, EventFilter, event_filter
+from domain.ops.post_filters import (
+    POST_STATUSES,
+    PostFilter,
+    VideoFilter,
+    post_filter,
+    video_filter,
+)
 from domain.queue.job_filters import STATES, JobFilter, job_filter
 from domain.text.filters import SenselessFilter
+from domain.videos.plan import VIDEO_STATUSES
+from domain.videos.profiles import NAMES as PLATFORMS
 from workers import jobs
 from workers.engine.discovery import discover
 from workers.engine.queues import QUEUES
+from workers.ops.accounts import platform_of
 
 
 def job_types() -> list[str]:
@@ -98,6 +108,60 @@ OF_EVENTS: Mapping[str, Any] = {
     "text": EventText,
 }
 
+PostState = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help=f"One of {', '.join(POST_STATUSES)}.",
+        autocompletion=lambda: POST_STATUSES,
+    ),
+]
+Account = Annotated[UUID | None, typer.Option("--account", metavar="ID", help="To this account.")]
+Video = Annotated[UUID | None, typer.Option("--video", metavar="ID", help="Of this video.")]
+Platform = Annotated[
+    str | None,
+    typer.Option("--platform", metavar="PLATFORM", help="On this platform.", autocompletion=lambda: [*PLATFORMS]),
+]
+ChangedSince = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="That changed from then on, or in the last 2h, 1d."),
+]
+ChangedUntil = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="That changed before then, or so long ago.")
+]
+
+OF_POSTS: Mapping[str, Any] = {
+    "status": PostState,
+    "platform": Platform,
+    "account": Account,
+    "tenant": Tenant,
+    "video": Video,
+    "since": ChangedSince,
+    "until": ChangedUntil,
+}
+
+VideoState = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help=f"One of {', '.join(VIDEO_STATUSES)}.",
+        autocompletion=lambda: VIDEO_STATUSES,
+    ),
+]
+Provider = Annotated[
+    str | None, typer.Option("--provider", metavar="NAME", help="Of this provider; storyboard: drawn here.")
+]
+
+OF_VIDEOS: Mapping[str, Any] = {
+    "status": VideoState,
+    "provider": Provider,
+    "tenant": Tenant,
+    "since": ChangedSince,
+    "until": ChangedUntil,
+}
+
 Filters = Mapping[str, str]
 """The filters that are given, as a URL has them."""
 
@@ -151,5 +215,33 @@ def events_of(filters: Filters) -> EventFilter:
     one_of(FLAGS, filters.get("flag"), "--flag", "flag")
     try:
         return event_filter(filters)
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def posts_of(filters: Filters) -> PostFilter:
+    """Return the filter of posts that is asked for.
+
+    Raises:
+        typer.BadParameter: it cannot be.
+        Rejected: there is no such platform.
+    """
+    one_of(POST_STATUSES, filters.get("status"), "--status", "status")
+    named = {"platform": platform_of(filters["platform"])} if "platform" in filters else {}
+    try:
+        return post_filter({**filters, **named})
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def videos_of(filters: Filters) -> VideoFilter:
+    """Return the filter of videos that is asked for.
+
+    Raises:
+        typer.BadParameter: it cannot be.
+    """
+    one_of(VIDEO_STATUSES, filters.get("status"), "--status", "status")
+    try:
+        return video_filter(filters)
     except SenselessFilter as error:
         raise typer.BadParameter(str(error)) from None

@@ -11,13 +11,14 @@ from uuid import UUID
 
 import typer
 
-from cli.acting import Reason, Yes, act_on_each, act_on_many
+from cli.acting import Reason, Yes, act_on_some
 from cli.arguments import duration, moment, one_of, pairs
 from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
 from db.schema.queue import JOB_STATUSES
+from domain.queue.job_filters import JobFilter
 from domain.text.readable import lines, plain, readable, shortened
 from domain.text.visible import visible_json
 from workers.app import App
@@ -285,7 +286,7 @@ def retry(
     viral jobs retry 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs retry --status failed --type posting.publish --since 2h --reason "TikTok is back"
     """
-    _act("job.retry", {}, job_ids, filters, reason, yes)
+    act_on_some("job.retry", job_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command()
@@ -304,7 +305,7 @@ def cancel(
     viral jobs cancel 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs cancel --status waiting --queue llm --reason "a flood by mistake"
     """
-    _act("job.cancel", {}, job_ids, filters, reason, yes)
+    act_on_some("job.cancel", job_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command("run-now")
@@ -321,7 +322,7 @@ def run_now(
     viral jobs run-now 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs run-now --status backoff --type billing.apply_stripe_event --reason "Stripe is back"
     """
-    _act("job.run_now", {}, job_ids, filters, reason, yes)
+    act_on_some("job.run_now", job_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command()
@@ -339,32 +340,11 @@ def prioritize(
     viral jobs prioritize 1 01a20417-5ccc-7850-9558-0a37b805228c
     viral jobs prioritize 50 --status waiting --queue media --reason "the urgent ones first"
     """
-    _act("job.prioritize", {"priority": priority}, job_ids, filters, reason, yes)
+    act_on_some("job.prioritize", job_ids, _of(filters), {"priority": priority}, reason=reason, yes=yes)
 
 
-def _act(
-    name: str,
-    arguments: Mapping[str, Any],
-    job_ids: list[UUID] | None,
-    filters: Filters,
-    reason: str | None,
-    yes: bool,
-) -> None:
-    """Act on the jobs that are named, or on those that a filter finds.
-
-    Raises:
-        typer.BadParameter: both are given, or neither, or one of the filters cannot be.
-    """
-    if not job_ids and not filters:
-        raise typer.BadParameter("Missing argument 'ID': name jobs, or say --status and other filters")
-    if job_ids and filters:
-        raise typer.BadParameter("name jobs, or say a filter: one of them", param_hint="ID")
-    wanted = None if job_ids else jobs_of(filters)
-    with session() as current:
-        if job_ids:
-            act_on_each(current, name, job_ids, arguments, reason=reason)
-        else:
-            act_on_many(current, name, arguments, jobs=wanted, reason=reason, yes=yes)
+def _of(filters: Filters) -> JobFilter | None:
+    return jobs_of(filters) if filters else None
 
 
 def without_ordinary(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from uuid import UUID
 
 import typer
 
-from cli.acting import Reason, act
-from cli.arguments import among, duration, moment, one_of, setting
+from cli.acting import Reason, Yes, act, act_on_some, decided
+from cli.arguments import duration, moment, setting
 from cli.commands.analytics_words import say_metrics
+from cli.commands.filters import OF_POSTS, Filters, filtered, posts_of
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
 from domain.errors import ViralError
+from domain.ops.action_list import VERDICTS
+from domain.ops.post_filters import PostFilter
 from domain.posting.posts import PostStatus
 from domain.text.readable import readable, span
 from domain.videos.profiles import NAMES
@@ -26,7 +29,6 @@ from workers.ops.accounts import platform_of
 
 app = Group()
 
-STATUSES = tuple(PostStatus)
 ENDED = (
     *(PostStatus.PUBLISHED, PostStatus.IN_INBOX, PostStatus.FAILED, PostStatus.UNCONFIRMED),
     *(PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED),
@@ -40,6 +42,7 @@ LOOKS_WITHOUT_WORKER = 30
 
 PostId = Annotated[UUID, typer.Argument(metavar="ID", help="The post's id; `viral posts list` shows them.")]
 PostIds = Annotated[list[UUID], typer.Argument(metavar="ID", help="Posts; `viral posts list` shows them.")]
+SomePosts = Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Posts; `viral posts list` shows them.")]
 Tenant = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 Caption = Annotated[str | None, typer.Option(help="The text. Default: the concept's.")]
 Title = Annotated[str | None, typer.Option(help="The title, where there is one. Default: the concept's.")]
@@ -217,30 +220,18 @@ def _say_ended(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 
 @app.command("list")
-def list_posts(
-    tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this tenant's.")] = None,
-    status: Annotated[
-        str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.", autocompletion=among(STATUSES))
-    ] = None,
-    account: Annotated[UUID | None, typer.Option(metavar="ID", help="Only to this account.")] = None,
-    video: Annotated[UUID | None, typer.Option(metavar="ID", help="Only of this video.")] = None,
-    platform: Annotated[str | None, typer.Option(help="Only on this platform.", autocompletion=among(NAMES))] = None,
-    limit: Limit = 50,
-    as_json: AsJson = False,
-) -> None:
+@filtered(OF_POSTS)
+def list_posts(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> None:
     """List the newest posts first.
 
     \b
     viral posts list --status unconfirmed
+    viral posts list --status failed --platform tiktok --since 2h
     """
-    one_of(STATUSES, status, "--status", "status")
-    name = None if platform is None else platform_of(platform)
     with session() as current:
-        page = posts.listed(
-            current, tenant, limit=limit, status=status, account_id=account, video_id=video, platform=name
-        )
+        found = posts.chosen(current, posts_of(filters), limit=limit)
     nothing = "No posts. `viral posts create VIDEO --account ID` makes one."
-    show(page.posts, COLUMNS, as_json=as_json, nothing=nothing, simplified=listed_row)
+    show(found, COLUMNS, as_json=as_json, nothing=nothing, simplified=listed_row)
 
 
 @app.command("show")
@@ -359,49 +350,53 @@ def edit(
 
 
 @app.command()
-def approve(post_ids: PostIds, reason: Reason = None) -> None:
+@filtered(OF_POSTS)
+def approve(filters: Filters, post_ids: SomePosts = None, reason: Reason = None, yes: Yes = False) -> None:
     """Schedule drafts, and posts that wait for approval.
 
     \b
     viral posts approve 01a20417-5ccc-7850-9558-0a37b805228c
+    viral posts approve --status needs_approval --tenant ID --reason "they asked us to"
     """
-    _act_on_each("post.approve", post_ids, reason=reason)
+    act_on_some("post.approve", post_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command()
-def cancel(post_ids: PostIds, reason: Reason = None) -> None:
+@filtered(OF_POSTS)
+def cancel(filters: Filters, post_ids: SomePosts = None, reason: Reason = None, yes: Yes = False) -> None:
     """Cancel posts that are not on their way yet.
 
     \b
     viral posts cancel 01a20417-5ccc-7850-9558-0a37b805228c
+    viral posts cancel --status scheduled --account ID --reason "the account was stolen"
     """
-    _act_on_each("post.cancel", post_ids, reason=reason)
-
-
-def _act_on_each(
-    name: str, post_ids: Sequence[UUID], arguments: Mapping[str, Any] | None = None, *, reason: str | None
-) -> None:
-    with session() as current:
-        for post_id in post_ids:
-            console().print(f"{post_id}  {act(current, name, f'post:{post_id}', arguments, reason=reason).says}")
+    act_on_some("post.cancel", post_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command()
+@filtered(OF_POSTS)
 def retry(
-    post_id: PostId,
+    filters: Filters,
+    post_ids: SomePosts = None,
     at: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="When. Default: as soon as possible.")
     ] = None,
     reason: Reason = None,
+    yes: Yes = False,
 ) -> None:
-    """Try a post again that certainly did not appear.
+    """Try posts again that certainly did not appear.
 
-    On its account only: those of the same request stay as they are.
+    On their accounts only: those of the same request stay as they are.
 
     \b
     viral posts retry 01a20417-5ccc-7850-9558-0a37b805228c --at 2026-12-01T09:00Z
+    viral posts retry --status failed --platform tiktok --since 2h --reason "its outage is over"
     """
-    _act_on_each("post.retry", [post_id], {"at": at}, reason=reason)
+    act_on_some("post.retry", post_ids, _of(filters), {"at": at}, reason=reason, yes=yes)
+
+
+def _of(filters: Filters) -> PostFilter | None:
+    return posts_of(filters) if filters else None
 
 
 @app.command()
@@ -441,51 +436,55 @@ def _policy(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @app.command()
+@filtered(OF_POSTS)
 def reconcile(
+    filters: Filters,
     post_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Unconfirmed posts.")] = None,
-    account: Annotated[UUID | None, typer.Option(metavar="ID", help="All unconfirmed ones of this account.")] = None,
     reason: Reason = None,
+    yes: Yes = False,
 ) -> None:
-    """Ask a platform again whether it has an unconfirmed post.
+    """Ask platforms again whether they have unconfirmed posts.
 
-    Nothing is sent again.
+    Nothing is sent again. With --account and nothing else, its platform is asked once about all of its posts.
 
     \b
     viral posts reconcile 01a20417-5ccc-7850-9558-0a37b805228c
+    viral posts reconcile --account ID
+    viral posts reconcile --status unconfirmed --platform youtube --reason "it answers again"
     """
-    if bool(post_ids) == (account is not None):
-        raise typer.BadParameter("give posts or an account", param_hint="ID, --account")
-    if account is not None:
+    if not post_ids and filters.keys() == {"account"}:
         with session() as current:
-            done = act(current, "account.reconcile", f"account:{account}", reason=reason)
-        console().print(f"{account}  {done.says}")
-    _act_on_each("post.reconcile", post_ids or [], reason=reason)
+            done = act(current, "account.reconcile", f"account:{filters['account']}", reason=reason)
+        console().print(f"{filters['account']}  {done.says}")
+        return
+    act_on_some("post.reconcile", post_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command()
+@filtered(OF_POSTS)
 def resolve(
-    post_id: PostId,
-    verdict: Annotated[
-        str,
+    filters: Filters,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="found|lost", help="Whether it is on the account.", autocompletion=among(("found", "lost"))
+            metavar="[ID] found|lost [EXTERNAL_ID]",
+            help="The post; whether it is on the account; found: the platform's id of it, or its address.",
+            autocompletion=lambda: VERDICTS,
         ),
     ],
-    external_id: Annotated[
-        str | None, typer.Argument(metavar="EXTERNAL_ID", help="found: the platform's id of it, or its address.")
-    ] = None,
     reason: Reason = None,
+    yes: Yes = False,
 ) -> None:
     """Decide about a post of which nobody could tell.
 
     Look at the account itself. Found: it is that post; without its id where the platform shows us none (private posts
-    on TikTok). Lost: it is certainly not there; it is not sent again by itself.
+    on TikTok). Lost: it is certainly not there; it is not sent again by itself. By a filter, all are lost.
 
     \b
     viral posts resolve ID found 7300000000000000001
     viral posts resolve ID lost
+    viral posts resolve lost --status unconfirmed --account ID --reason "the account shows none of them"
     """
-    one_of(("found", "lost"), verdict, "found|lost", "verdict")
-    if verdict == "lost" and external_id is not None:
-        raise typer.BadParameter("goes with found", param_hint="EXTERNAL_ID")
-    _act_on_each("post.resolve", [post_id], {"verdict": verdict, "external_id": external_id}, reason=reason)
+    post_id, verdict, external_id = decided(words, filters, "EXTERNAL_ID")
+    arguments = {"verdict": verdict, "external_id": external_id}
+    act_on_some("post.resolve", post_id, _of(filters), arguments, reason=reason, yes=yes)

@@ -10,15 +10,18 @@ from uuid import UUID
 
 import typer
 
-from cli.acting import Reason, act
-from cli.arguments import among, one_of, regular, usd
+from cli.acting import Reason, Yes, act_on_some, decided
+from cli.arguments import one_of, regular, usd
+from cli.commands.filters import OF_VIDEOS, Filters, filtered, videos_of
 from cli.output import AsJson, Limit, console, dollars, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
 from domain.concepts.wording import counted
 from domain.errors import UnknownConcept, UnknownGeneration, ViralError
+from domain.ops.action_list import VERDICTS
+from domain.ops.post_filters import VideoFilter
 from domain.text.readable import readable
-from domain.videos.plan import AUTO, KEY_SETTINGS, STORYBOARD, Layout
+from domain.videos.plan import AUTO, STORYBOARD, Layout
 from domain.videos.submissions import OPEN, SubmissionState
 from workers.app import App
 from workers.ops import queues, videos
@@ -26,7 +29,6 @@ from workers.ops.video_files import add_own, addresses, warnings_of
 
 app = Group()
 
-STATUSES = ("pending", "rendering", "completed", "failed", "unconfirmed", "cancelled")
 ENDED = ("completed", "failed", "unconfirmed", "cancelled")
 COLUMNS = ("id", "created_at", "tenant_id", "status", "stage", "percent", "provider", "layout", "cost", "title")
 SUBMISSIONS = (
@@ -64,17 +66,9 @@ def render(
         typer.Option(parser=regular, metavar="FILE", help="A finished video of one's own, instead of a concept."),
     ] = None,
     provider: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="`viral providers list` shows them; auto: the first that can be used.",
-            autocompletion=among((AUTO, STORYBOARD, *KEY_SETTINGS)),
-        ),
+        str, typer.Option(metavar="NAME", help="`viral providers list` shows them; auto: the first that can be used.")
     ] = STORYBOARD,
-    layout: Annotated[
-        str | None,
-        typer.Option(metavar="L", help="clip, hook or scenes, for bought clips.", autocompletion=among(Layout)),
-    ] = None,
+    layout: Annotated[str | None, typer.Option(metavar="L", help="clip, hook or scenes, for bought clips.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Make another one, though there is a completed one.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Buy without being asked.")] = False,
     wait: Annotated[
@@ -131,12 +125,10 @@ def render(
 
 
 @app.command("list")
+@filtered(OF_VIDEOS)
 def list_videos(
-    tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this tenant's.")] = None,
-    status: Annotated[
-        str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.", autocompletion=among(STATUSES))
-    ] = None,
-    generation: Annotated[UUID | None, typer.Option(metavar="ID", help="Only of this generation's concepts.")] = None,
+    filters: Filters,
+    generation: Annotated[UUID | None, typer.Option(metavar="ID", help="Of this generation's concepts.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -145,16 +137,10 @@ def list_videos(
     \b
     viral videos list --status rendering
     """
-    one_of(STATUSES, status, "--status", "status")
     with session() as current:
-        page = videos.listed(current, tenant, limit=limit, status=status, generation_id=generation)
-    show(
-        page.videos,
-        COLUMNS,
-        as_json=as_json,
-        nothing="No videos. `viral videos render --generation ID` makes one.",
-        simplified=_listed,
-    )
+        found = videos.chosen(current, videos_of(filters), limit=limit, generation_id=generation)
+    nothing = "No videos. `viral videos render --generation ID` makes one."
+    show(found, COLUMNS, as_json=as_json, nothing=nothing, simplified=_listed)
 
 
 @app.command("show")
@@ -179,9 +165,14 @@ def show_video(video_id: VideoId, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@filtered(OF_VIDEOS)
 def cancel(
-    video_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Videos that wait or are being made.")],
+    filters: Filters,
+    video_ids: Annotated[
+        list[UUID] | None, typer.Argument(metavar="ID", help="Videos that wait or are being made.")
+    ] = None,
     reason: Reason = None,
+    yes: Yes = False,
 ) -> None:
     """Stop videos, and give back what was reserved for them.
 
@@ -189,26 +180,21 @@ def cancel(
 
     \b
     viral videos cancel 01a20417-5ccc-7850-9558-0a37b805228c
+    viral videos cancel --status pending --tenant ID --reason "a script of theirs ran wild"
     """
-    refused = 0
-    with session() as current:
-        for video_id in video_ids:
-            change = act(current, "video.cancel", f"video:{video_id}", reason=reason)
-            refused += not change.well
-            console().print(f"{video_id}  {change.says}")
-            if decide := _decide(videos.show(current, None, video_id)):
-                console().print(decide)
-    if refused:
-        raise typer.Exit(1)
+    act_on_some("video.cancel", video_ids, _of(filters), reason=reason, yes=yes)
 
 
 @app.command()
+@filtered(OF_VIDEOS)
 def resolve(
-    video_id: VideoId,
-    verdict: Annotated[
-        str,
+    filters: Filters,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="found|lost", help="Whether the provider has the order.", autocompletion=among(("found", "lost"))
+            metavar="[ID] found|lost",
+            help="The video; whether the provider has its order.",
+            autocompletion=lambda: VERDICTS,
         ),
     ],
     job: Annotated[
@@ -221,27 +207,33 @@ def resolve(
         Decimal | None, typer.Option(parser=usd, metavar="USD", help="lost: what it cost anyway.")
     ] = None,
     reason: Reason = None,
+    yes: Yes = False,
 ) -> None:
     """Decide about an order whose answer was lost.
 
     Look for it in the provider's console. Found: the video goes on with it. Lost: its money is free again, less what
-    was charged.
+    was charged. By a filter, all are lost, and nothing was charged.
 
     \b
     viral videos resolve ID found --job task_123
     viral videos resolve ID lost --charged 1.20
+    viral videos resolve lost --status unconfirmed --provider luma --reason "their console has none of them"
     """
-    one_of(("found", "lost"), verdict, "found|lost", "verdict")
+    video_id, verdict, more = decided(words, filters, "ID")
+    if more is not None:
+        raise typer.BadParameter("what the provider calls it goes with --job", param_hint=more)
     if verdict == "lost" and job is not None:
         raise typer.BadParameter("goes with found", param_hint="--job")
     if verdict == "found" and charged is not None:
         raise typer.BadParameter("goes with lost: what was found says itself what it costs", param_hint="--charged")
+    if filters and charged is not None:
+        raise typer.BadParameter("is said of one at a time", param_hint="--charged")
     arguments = {"verdict": verdict, "job": job, "charged": charged}
-    with session() as current:
-        change = act(current, "video.resolve", f"video:{video_id}", arguments, reason=reason)
-    console().print(f"{video_id}  {change.says}")
-    if not change.well:
-        raise typer.Exit(1)
+    act_on_some("video.resolve", video_id, _of(filters), arguments, reason=reason, yes=yes)
+
+
+def _of(filters: Filters) -> VideoFilter | None:
+    return videos_of(filters) if filters else None
 
 
 @app.command()

@@ -10,11 +10,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from db.ops.events import EventViews
+from db.ops.posts import choosing_posts, choosing_videos
 from db.postgres.connection import AppConnection
 from db.postgres.rows import row_of, rows_of
-from db.queue.job_lists import choosing
+from db.queue.job_lists import choosing as choosing_jobs
 from domain.ops.actions import MOST_ITEMS, Result
 from domain.ops.event_filters import EventFilter
+from domain.ops.many import ManyFilter, kind_of
+from domain.ops.post_filters import PostFilter, VideoFilter
 from domain.queue.job_filters import JobFilter
 from domain.text.readable import plain
 
@@ -160,16 +163,22 @@ class Actions:
         """
         self._driver.execute(query, (bulk_id, who, action, _json(chosen), _json(arguments)))
 
-    def choose_jobs(self, bulk_id: UUID, wanted: JobFilter) -> tuple[int, bool]:
-        """Make all jobs that fit the items of a preview, in the order of their ids. Returns how many there are, and
-        whether others fit that are too many."""
-        query, values = choosing(wanted)
-        return self._choose(bulk_id, "job", query, values)
-
-    def choose_events(self, bulk_id: UUID, wanted: EventFilter) -> tuple[int, bool]:
-        """`choose_jobs`, of events."""
-        query, values = EventViews(self._driver).choosing(wanted)
-        return self._choose(bulk_id, "event", query, values)
+    def choose(self, bulk_id: UUID, wanted: ManyFilter) -> tuple[int, bool]:
+        """Make all that fits the items of a preview, in the order of their ids; `since` and `until` are moments.
+        Returns how many there are, and whether others fit that are too many."""
+        match wanted:
+            case JobFilter():
+                query, values = choosing_jobs(wanted)
+            case EventFilter():
+                query, values = EventViews(self._driver).choosing(wanted)
+            case PostFilter():
+                query, values = choosing_posts(wanted)
+            case VideoFilter():
+                query, values = choosing_videos(wanted)
+        chosen = dict(values) | {"bulk_id": bulk_id, "kind": str(kind_of(wanted)), "most": MOST_ITEMS + 1}
+        self._driver.execute(CHOOSE.format(chosen=query).encode(), chosen)
+        more = self._driver.execute(CUT, (bulk_id, MOST_ITEMS)).rowcount > 0
+        return self._count(bulk_id), more
 
     def name_items(self, bulk_id: UUID, targets: Sequence[str]) -> int:
         """Make these the items of a preview, in their order."""
@@ -236,12 +245,6 @@ class Actions:
             )
         """
         return self._driver.execute(query.encode(), (before, limit)).rowcount
-
-    def _choose(self, bulk_id: UUID, kind: str, query: str, values: Mapping[str, Any]) -> tuple[int, bool]:
-        chosen = dict(values) | {"bulk_id": bulk_id, "kind": kind, "most": MOST_ITEMS + 1}
-        self._driver.execute(CHOOSE.format(chosen=query).encode(), chosen)
-        more = self._driver.execute(CUT, (bulk_id, MOST_ITEMS)).rowcount > 0
-        return self._count(bulk_id), more
 
     def _count(self, bulk_id: UUID) -> int:
         return int(self._driver.execute(COUNT_ITEMS, {"id": bulk_id}).fetchall()[0][0])

@@ -9,9 +9,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from db.schema.base import boolean, count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
 from domain.videos.media import MediaKind
+from domain.videos.plan import VIDEO_STATUSES
 from domain.videos.submissions import OPEN, SubmissionState
 
-VIDEO_STATUSES = ("pending", "rendering", "completed", "failed", "unconfirmed", "cancelled")
 LIVE = "status IN ('pending', 'rendering', 'unconfirmed')"
 _OPEN = ", ".join(f"'{state}'" for state in OPEN)
 

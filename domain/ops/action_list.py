@@ -47,7 +47,7 @@ def _dollars(text: str) -> Decimal:
 PRIORITY: Final = Argument(
     "priority", "Priority", _whole, hint="0 runs first; 5 is usual", least=0, most=HIGHEST_PRIORITY
 )
-VERDICT: Final = Argument("verdict", "Verdict", choices=VERDICTS)
+VERDICT: Final = Argument("verdict", "Verdict", choices=VERDICTS, of_many=("lost",))
 AT: Final = Argument("at", "When", _moment, required=False, option="--at", hint="empty: as soon as possible")
 PLATFORM: Final = Argument(
     "platform", "Platform", required=False, choices=SCORED, open=True, option="--platform", hint="empty: all of them"
@@ -182,10 +182,14 @@ ALL: Final = (
         arguments=(
             VERDICT,
             Argument(
-                "external_id", "The platform's id or address of it", required=False, hint="found: where there is one"
+                *("external_id", "The platform's id or address of it"),
+                required=False,
+                hint="found: where there is one",
+                own=True,
             ),
         ),
         warns="Look at the account itself first.",
+        bulk=True,
         states=(PostStatus.UNCONFIRMED,),
     ),
     Action(
@@ -194,6 +198,7 @@ ALL: Final = (
         "posts reconcile",
         "Ask again",
         "Ask the platform again whether it has an unconfirmed post. Nothing is sent again.",
+        bulk=True,
         states=(PostStatus.UNCONFIRMED,),
     ),
     Action(
@@ -202,6 +207,7 @@ ALL: Final = (
         "posts approve",
         "Approve",
         "Schedule a draft, or a post that waits for approval.",
+        bulk=True,
         states=(PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL),
     ),
     Action(
@@ -210,6 +216,7 @@ ALL: Final = (
         "posts cancel",
         "Cancel",
         "Cancel a post that is not on its way yet.",
+        bulk=True,
         states=EDITABLE,
     ),
     Action(
@@ -219,6 +226,7 @@ ALL: Final = (
         "Try again",
         "Schedule a post again that certainly did not appear.",
         arguments=(AT,),
+        bulk=True,
         states=(PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED),
     ),
     Action(
@@ -235,12 +243,18 @@ ALL: Final = (
                 required=False,
                 option="--job",
                 hint="found: unless it is shown already",
+                own=True,
             ),
             Argument(
-                "charged", "What was charged", _dollars, required=False, option="--charged", hint="lost: US dollars"
+                *("charged", "What was charged", _dollars),
+                required=False,
+                option="--charged",
+                hint="lost: US dollars",
+                own=True,
             ),
         ),
         warns="Look into the provider's console first.",
+        bulk=True,
         states=("unconfirmed",),
     ),
     Action(
@@ -250,6 +264,7 @@ ALL: Final = (
         "Cancel",
         "Stop a video that waits or is being made, and give back what was reserved.",
         warns="What a provider has begun may be charged.",
+        bulk=True,
         states=("pending", "rendering"),
     ),
     Action(

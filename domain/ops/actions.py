@@ -6,7 +6,7 @@ A target is `<kind>:<id>`: `job:<uuid>`, `event:<uuid>`, `post:<uuid>`, `video:<
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -90,8 +90,9 @@ class Argument:
     numbers have their bounds, `least` and `most`, so that a form can say them. A `flag` is there or not: its only
     choice is `yes`, its value True, and its option stands alone.
     `open`: who performs the action judges the value, by rules that have words of their own. `whole`: it is of a whole
-    queue, not of one tenant's part. `typed`: who acts on the page types it, to be sure; the shell asks for it by
-    itself."""
+    queue, not of one tenant's part. `own`: each thing has one of its own, so of many it is not asked; `of_many` are
+    those of the choices that can be made for many at once, if not all. `typed`: who acts on the page types it, to be
+    sure; the shell asks for it by itself."""
 
     name: str
     label: str
@@ -106,13 +107,15 @@ class Argument:
     open: bool = False
     whole: bool = False
     typed: bool = False
+    own: bool = False
+    of_many: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """`words` are those of the shell before the id (`jobs retry`), `verb` what a button says, `warns` what somebody
     should know before they do it. `states`: what it is done to is in one of them (none: in any). `bulk`: it can be
-    done to many at once; of jobs one state is then named. `undo` names the action that brings back just what was
+    done to many at once; a filter then names one of the states. `undo` names the action that brings back just what was
     before; what may have run meanwhile, or would get another time, has none. `undo_arguments` makes its arguments
     of what was before and after (None: it cannot); else they are what was before, by the same names. `id_option`:
     the option by which the shell takes the id, if it is no plain argument."""
@@ -134,6 +137,11 @@ class Action:
     def fits(self, states: Collection[str]) -> bool:
         """Tell whether it is worth offering for what is in these states; who performs it has the last word."""
         return not self.states or any(each in self.states for each in states)
+
+    def of_many(self) -> "Action":
+        """Return the action as it is done to many at once, with the arguments that it takes then."""
+        taken = [replace(each, choices=each.of_many or each.choices) for each in self.arguments if not each.own]
+        return replace(self, arguments=taken)
 
     def asks(self, target: "Target") -> list[Argument]:
         """Return the arguments that can be given for this target."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from domain.events.outcomes import Flag, Status
@@ -42,6 +42,11 @@ class EventFilter:
         """Return the outcomes that are asked for; none: any."""
         return tuple(each for each in Status if self.status in (each, each.kind))
 
+    def query(self, **changes: Any) -> dict[str, str]:
+        """Return the filters as a URL has them, with `changes` of the fields; without the place, unless that is one."""
+        values = {name: getattr(self, name) for name in NAMES} | {"after": None} | changes
+        return {name: written(value) for name, value in values.items() if value is not None}
+
 
 def event_filter(query: Mapping[str, str]) -> EventFilter:
     """Read the filters of a URL or a command line; an empty one is none, and other names are not looked at.
@@ -64,9 +69,3 @@ def event_filter(query: Mapping[str, str]) -> EventFilter:
         text=filled.get("text"),
         after=cursor_of(filled.get("after"), with_time=True),
     )
-
-
-def query_of(wanted: EventFilter) -> dict[str, str]:
-    """Return the filters as `event_filter` reads them."""
-    values = {name: getattr(wanted, name) for name in NAMES}
-    return {name: written(value) for name, value in values.items() if value is not None}

@@ -88,6 +88,11 @@ def time_of(name: str, value: str | None) -> datetime | timedelta | None:
     return found
 
 
+def moment_of(time: datetime | timedelta | None, now: datetime) -> datetime | None:
+    """Return the time of a filter, of which a span is so long before now."""
+    return now - time if isinstance(time, timedelta) else time
+
+
 def span_of_time(text: str) -> timedelta | None:
     """Read `90s`, `10m`, `2h`, `1d`, `1w`, or several of them: `1h30m`. None: it is none, or more than ten years."""
     if not re.fullmatch(r"([0-9]{1,6}[smhdw]){1,5}", text):

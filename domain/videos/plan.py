@@ -16,6 +16,8 @@ from domain.errors import ClipProviderUnusable, Rejected
 from domain.videos.script import Script, ScriptSegment
 from domain.videos.submissions import ClipOrder, RefusedFor, SubmissionState
 
+VIDEO_STATUSES = ("pending", "rendering", "completed", "failed", "unconfirmed", "cancelled")
+
 STORYBOARD = "storyboard"
 AUTO = "auto"
 """Names that may stand for a provider: none is needed; the first that can be used."""

@@ -65,9 +65,9 @@ class Choice:
             return {"targets": _only(action, found)}
         match self.of, action.kind:
             case "jobs", Kind.JOB:
-                return {"jobs": job_filter(self.filter)}
+                return {"wanted": job_filter(self.filter)}
             case "events", Kind.EVENT:
-                return {"events": event_filter(self.filter)}
+                return {"wanted": event_filter(self.filter)}
             case "failures", Kind.JOB:
                 jobs = waiting_in(app, self.filter.get("group", ""))
                 return {"targets": [Target(Kind.JOB, str(each)) for each in jobs]}
@@ -102,14 +102,14 @@ class BulkActing:
             action, filled = action_of(request), Filled(first_of(fields))
             if not action.bulk:
                 raise Rejected(f"“{action.verb}” is done to one at a time")
-            choice = Choice(fields)
-            asked = ARGUMENTS_ASKED in fields or not action.arguments
+            choice, many = Choice(fields), action.of_many()
+            asked = ARGUMENTS_ASKED in fields or not many.arguments
             try:
-                arguments = filled.read(action) if asked else {}
+                arguments = filled.read(many) if asked else {}
             except Rejected as error:
-                return self._ask(request, action, filled, choice, str(error))
+                return self._ask(request, many, filled, choice, str(error))
             if not asked:
-                return self._ask(request, action, filled, choice)
+                return self._ask(request, many, filled, choice)
             look = partial(preview, self._app, action.name, arguments, who=name_of(who))
             found = await self._threads.run(lambda: look(**choice.chosen(self._app, action)))
             return RedirectResponse(f"/ops/bulk/{found.id}", 303, HEADERS)

@@ -28,7 +28,7 @@ def act_on_many(ctx: Context, bulk_id: UUID) -> None:
     many = ctx.ports.many
     if many is None:
         raise NotSetUp("this process performs no actions of operators")
-    while many.act(bulk_id):
+    while many.act(bulk_id, ctx.now()):
         ctx.check()
     with ctx.finish():
         pass

@@ -86,7 +86,7 @@ def listed(
         with app.db.transaction(SYSTEM) as tx:
             return [_shown(row) for row in tx.social_accounts.listed(None, platform=name, status=status, limit=limit)]
     with app.db.transaction(tenant_id) as tx:
-        rows = tx.social_accounts.with_use(tenant_id, _now(app, tx), name)
+        rows = tx.social_accounts.with_use(tenant_id, app.now(tx), name)
     return [_shown(row) for row in rows if status in (None, row["status"])][:limit]
 
 
@@ -98,7 +98,7 @@ def show(app: App, tenant_id: UUID | None, account_id: UUID) -> Row:
     """
     owner = owner_of(app, tenant_id, account_id)
     with app.db.transaction(owner) as tx:
-        rows = tx.social_accounts.with_use(owner, _now(app, tx))
+        rows = tx.social_accounts.with_use(owner, app.now(tx))
     return next(_shown(row) for row in rows if row["id"] == account_id)
 
 
@@ -106,7 +106,7 @@ def choose(app: App, tenant_id: UUID, platform: str, niche: str | None = None) -
     """Rank the tenant's accounts of a platform for a video of this niche, and say why."""
     name = platform_of(platform)
     with app.db.transaction(tenant_id) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         rows = tx.social_accounts.with_use(tenant_id, now, name)
     return choose_account([_candidate(row, now) for row in rows], niche, now)
 
@@ -162,7 +162,7 @@ def keep_grant(
     if not (grant.external_id and grant.access_token):
         raise Unavailable(f"{NAMES[platform]} did not say which account it is: connect it again")
     with app.db.transaction(tenant_id) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         tokens = sealed(vault, grant)
         row = tx.social_accounts.connect(tx.new_id(), tenant_id, platform, grant=grant, tokens=tokens, now=now)
         if state_hash is not None:
@@ -188,7 +188,7 @@ def _read_limits(app: App, row: Row, grant: Grant) -> None:
     with suppress(ViralError):
         limits = publisher.limits(credential)
         with app.db.transaction(row["tenant_id"]) as tx:
-            now = _now(app, tx)
+            now = app.now(tx)
             tx.social_accounts.save_limits(row["tenant_id"], row["id"], limits_row(limits), now)
 
 
@@ -221,7 +221,7 @@ def change(
     if isinstance(niche, str) and not (niche.strip() and len(niche) <= LONGEST_NICHE and niche.isprintable()):
         raise Rejected(f"niche: 1 to {LONGEST_NICHE} printable characters")
     with app.db.transaction(owner) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         row = _get(tx, owner, account_id)
         chosen = _chosen(row, settings or {}, consent=consent, now=now)
         tx.social_accounts.change(
@@ -265,7 +265,7 @@ def disconnect(app: App, tenant_id: UUID | None, account_id: UUID) -> Change:
     with app.db.transaction(owner) as tx:
         row = _get(tx, owner, account_id)
         grant, known_as = _last_grant(app, tx, row)
-        tx.autopilot.withdraw(owner, account_id, app.clock() if app.clock is not None else tx.now())
+        tx.autopilot.withdraw(owner, account_id, app.now(tx))
         ended = tx.social_accounts.disconnect(owner, account_id)
         tx.work_as(SYSTEM)
         elsewhere = tx.social_accounts.is_elsewhere(owner, row["platform"], row["external_id"])
@@ -485,7 +485,3 @@ def _shown(row: Mapping[str, Any]) -> Row:
     if row["status"] == AccountStatus.DISCONNECTED:
         kept["access_expires_at"] = None
     return kept
-
-
-def _now(app: App, tx: Tx) -> datetime:
-    return app.clock() if app.clock is not None else tx.now()

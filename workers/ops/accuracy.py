@@ -35,7 +35,7 @@ def accuracy(
         raise Rejected(f"horizon: nothing is predicted for {horizon}; use {' or '.join(LEARNED)}")
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
         zone = ZoneInfo("UTC") if tenant_id is None else zone_of(tx.tenants.get(tenant_id)["timezone"])
-        now = app.clock() if app.clock is not None else tx.now()
+        now = app.now(tx)
         begins, ends = period(since, until, now)
         asked = Asked(tenant_id, horizon, begins, ends)
         touched = weeks(begins, ends, zone) if by == AccuracyBy.WEEK else ()

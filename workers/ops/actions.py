@@ -26,10 +26,9 @@ from domain.ops.actions import (
 )
 from domain.posting.accounts import AccountStatus
 from domain.text.readable import readable
-from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.ops import accounts, post_stories, posts, queues, reflexion, support, tenant_deletion, tenants, videos
-from workers.ops.acting import IN_TRANSACTION, find_job
+from workers.ops.acting import IN_TRANSACTION, POST_FIELDS, Within, find_job, video_state
 from workers.ops.events import find as find_event
 from workers.ops.jobs import Change
 from workers.runtime import work
@@ -192,14 +191,12 @@ def _job(app: App, target: Target) -> Row:
 
 
 def _post(app: App, target: Target) -> Row:
-    names = ("platform", "username", "tenant_id", "status", "scheduled_for", "external_id", "error_code")
-    return _of(posts.show(app, None, target.uuid), *names)
+    return _of(posts.show(app, None, target.uuid), *POST_FIELDS)
 
 
 def _video(app: App, target: Target) -> Row:
-    row = videos.show(app, None, target.uuid)
-    orders = [_of(each, "name", "state", "final_usd") for each in row["submissions"]]
-    return _of(row, "tenant_id", "status", "provider", "reserved_usd", "cost_usd") | {"orders": orders}
+    with app.db.transaction(SYSTEM) as tx:
+        return video_state(tx, target.uuid)
 
 
 def _account(app: App, target: Target) -> Row:
@@ -241,7 +238,7 @@ def _of(row: Mapping[str, Any], *names: str) -> Row:
 def _in_transaction(name: str) -> Performer:
     def performed(app: App, target: Target, arguments: Arguments) -> Result:
         with app.db.transaction(SYSTEM) as tx:
-            return IN_TRANSACTION[name](tx, app.job_types, target, arguments)
+            return IN_TRANSACTION[name](Within(tx, app.job_types, app.now(tx)), target, arguments)
 
     return performed
 
@@ -264,34 +261,28 @@ def _changed(change: Change) -> Result:
     return Result(Outcome.DONE if change.done else Outcome.REFUSED, change.says)
 
 
-def _posted(row: Row, *, done: bool = True) -> Result:
-    where = f"{NAMES[row['platform']]}, {readable(row['username'])}"
-    when = f" for {readable(row['scheduled_for'])}" if row["status"] == "scheduled" else ""
-    rest = row["permalink"] or row["error_message"]
-    says = f"{where}: {row['status']}{when}{f': {readable(rest)}' if rest else ''}"
-    return Result(Outcome.DONE if done else Outcome.UNCHANGED, says)
-
-
 def _limit(app: App, target: Target, arguments: Arguments) -> Result:
     return queues.limit(app, *target.queue, **arguments)
 
 
 def _resolve_post(app: App, target: Target, arguments: Arguments) -> Result:
-    return _changed(post_stories.resolve(app, target.uuid, arguments["verdict"], arguments.get("external_id")))
+    lost = arguments["verdict"] == "lost"
+    return (_in_transaction("post.resolve") if lost else _watched(_post, _find_post))(app, target, arguments)
 
 
-def _cancel_post(app: App, target: Target, arguments: Arguments) -> Result:
-    row, done = posts.cancel_once(app, None, target.uuid)
-    return _posted(row, done=done)
+def _find_post(app: App, target: Target, arguments: Arguments) -> Result:
+    return _changed(post_stories.resolve(app, target.uuid, "found", arguments.get("external_id")))
 
 
 def _resolve_video(app: App, target: Target, arguments: Arguments) -> Result:
-    if arguments["verdict"] == "lost" and "job" in arguments:
-        raise Rejected("the provider's id of it goes with found")
-    if arguments["verdict"] == "found" and "charged" in arguments:
+    lost = arguments["verdict"] == "lost"
+    return (_in_transaction("video.resolve") if lost else _watched(_video, _find_order))(app, target, arguments)
+
+
+def _find_order(app: App, target: Target, arguments: Arguments) -> Result:
+    if "charged" in arguments:
         raise Rejected("what was charged goes with lost: what was found says itself what it costs")
-    asked = {"charged_usd": arguments["charged"]} if "charged" in arguments else {}
-    return _changed(videos.resolve(app, target.uuid, arguments["verdict"], arguments.get("job"), **asked))
+    return _changed(videos.resolve(app, target.uuid, "found", arguments.get("job")))
 
 
 def _promote(app: App, target: Target, arguments: Arguments) -> Result:
@@ -345,14 +336,8 @@ PERFORMERS: Mapping[str, Performer] = {
     "queue.pause": lambda app, target, _: queues.pause(app, *target.queue),
     "queue.resume": lambda app, target, _: queues.resume(app, *target.queue),
     "queue.limit": _limit,
-    "post.resolve": _watched(_post, _resolve_post),
-    "post.reconcile": lambda app, target, _: _changed(post_stories.reconcile(app, target.uuid)),
-    "post.approve": _watched(_post, lambda app, target, _: _posted(posts.approve(app, None, target.uuid))),
-    "post.cancel": _watched(_post, _cancel_post),
-    "post.retry": _watched(
-        _post, lambda app, target, arguments: _posted(posts.retry(app, None, target.uuid, arguments.get("at")))
-    ),
-    "video.resolve": _watched(_video, _resolve_video),
+    "post.resolve": _resolve_post,
+    "video.resolve": _resolve_video,
     "video.cancel": _watched(_video, lambda app, target, _: _changed(videos.cancel(app, None, target.uuid))),
     "model.promote": _promote,
     "model.rollback": _roll_back,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from db.transaction import SYSTEM, Tx
+from db.transaction import SYSTEM
 from domain.concepts.timing import zone_of
 from domain.errors import UnknownPost
 from domain.learning.horizons import without_account
@@ -29,7 +29,7 @@ from domain.learning.performance import (
 )
 from domain.posting.posts import PostStatus
 from workers.app import App
-from workers.ops.posts import owner_of
+from workers.ops.post_changes import owner_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def metrics(app: App, tenant_id: UUID | None, post_id: UUID) -> PostMetrics:
             raise UnknownPost(f"there is no post {post_id}")
         found = tx.performance.looks(owner, post_id)
         predicted = tx.predictions.of_post(owner, post_id)
-        now = _now(app, tx)
+        now = app.now(tx)
     return PostMetrics(
         at=now,
         post=post,
@@ -137,7 +137,7 @@ def performance(
     """
     with app.db.transaction(tenant_id) as tx:
         zone = zone_of(tx.tenants.get(tenant_id)["timezone"])
-        now = _now(app, tx)
+        now = app.now(tx)
         begins, ends = period(since, until, now)
         found = tx.performance.cells(
             tenant_id,
@@ -166,7 +166,3 @@ def _cell_values(cell: Cell) -> dict[str, Any]:
         for name in ("views", "engagement")
     }
     return counts | {"unknown": {name: cell.unknown(name) for name in METRICS}} | parted | plain
-
-
-def _now(app: App, tx: Tx) -> datetime:
-    return app.clock() if app.clock is not None else tx.now()

@@ -96,7 +96,7 @@ def switched_on(app: App) -> list[Row]:
     """Return the tenants that have it on, by name: settings, active accounts that consented, chains under way, and
     those that stopped within a week."""
     with app.db.transaction(SYSTEM) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         return tx.autopilot_reports.switched_on(month_of(now), now - LATELY)
 
 
@@ -112,9 +112,9 @@ def change(app: App, tenant_id: UUID, changes: Mapping[str, Any], *, by: str) ->
         UnknownTenant: there is none of this id.
     """
     with app.db.transaction(SYSTEM) as tx:
-        providers = [each.provider for each in tx.video_providers.current(_now(app, tx))]
+        providers = [each.provider for each in tx.video_providers.current(app.now(tx))]
     with app.db.transaction(tenant_id) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         # Nobody else changes them until this commits, so what is not named stays as somebody else has just set it.
         before = tx.autopilot.lock(tenant_id)
         named = dict(changes)
@@ -137,7 +137,7 @@ def consent(app: App, tenant_id: UUID, account_id: UUID, *, by: str) -> Overview
             chose (CHOICE_NEEDED).
     """
     with app.db.transaction(tenant_id) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         tx.autopilot.lock(tenant_id)
         account = _account(tx, tenant_id, account_id)
         if (wrong := obstacle(_judged(account), now)) is not None:
@@ -154,7 +154,7 @@ def withdraw(app: App, tenant_id: UUID, account_id: UUID) -> Withdrawal:
         UnknownTenant, UnknownAccount: the tenant has no such account.
     """
     with app.db.transaction(tenant_id) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         _account(tx, tenant_id, account_id)
         cancelled = tx.autopilot.withdraw(tenant_id, account_id, now)
         if cancelled is None:
@@ -195,7 +195,7 @@ def explain(app: App, tenant_id: UUID | None, chain_id: UUID) -> ChainExplanatio
         tx.work_as(owner)
         events = tx.autopilot.events(owner, chain_id)
         video = None if chain["video_id"] is None else tx.videos.get(owner, chain["video_id"])
-        now, settings = _now(app, tx), tx.autopilot.settings(owner)
+        now, settings = app.now(tx), tx.autopilot.settings(owner)
         job = None if chain["job_id"] is None or chain["generation_id"] else tx.jobs.get(chain["job_id"])
         facts = Facts(
             now=now,
@@ -250,7 +250,7 @@ def _held(tx: Tx, tenant_id: UUID, post: Row) -> str | None:
 
 def _overview(app: App, tx: Tx, tenant_id: UUID) -> Overview:
     """Gather all that is shown of an autopilot; the transaction works in the system scope afterwards."""
-    now, month = _now(app, tx), month_of(_now(app, tx))
+    now, month = app.now(tx), month_of(app.now(tx))
     tenant = tx.tenants.get(tenant_id)
     zone = zone_of(tenant["timezone"])
     settings = tx.autopilot.settings(tenant_id)
@@ -344,7 +344,3 @@ def _called(row: Mapping[str, Any]) -> str:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
-
-
-def _now(app: App, tx: Tx) -> datetime:
-    return app.clock() if app.clock is not None else tx.now()

@@ -23,7 +23,7 @@ Verdict = tuple[str, str]
 
 def check_autopilots(app: App, tx: Tx) -> Verdict:
     """Whether each autopilot that is on can do something, and did."""
-    now = app.clock() if app.clock is not None else tx.now()
+    now = app.now(tx)
     rows = tx.autopilot_reports.switched_on(month_of(now), now - LATELY)
     if not rows:
         return "ok", "no tenant has it on"

@@ -13,14 +13,13 @@ from domain.ops.actions import (
     MOST_ITEMS,
     Action,
     Arguments,
-    Kind,
     Target,
     bulk_line,
     check_reason,
     read_arguments,
 )
-from domain.ops.event_filters import EventFilter, query_of
-from domain.queue.job_filters import JobFilter
+from domain.ops.many import ManyFilter, check_choice
+from domain.text.filters import moment_of
 from workers.app import App
 from workers.jobs.bulk import act_on_many
 from workers.ops.actions import METRIC
@@ -81,52 +80,41 @@ def preview(
     arguments: Arguments | None = None,
     *,
     who: str,
-    jobs: JobFilter | None = None,
-    events: EventFilter | None = None,
+    wanted: ManyFilter | None = None,
     targets: Sequence[Target] = (),
 ) -> Bulk:
-    """Choose what an action would be performed on, and keep exactly that: the jobs or events of a filter, or what is
-    named. `begin` acts on these, whatever fits by then.
+    """Choose what an action would be performed on, and keep exactly that: what a filter finds, or what is named.
+    `begin` acts on these, whatever fits by then.
 
     Raises:
         Rejected: the action cannot be done to many, or to these; or choosing them takes too long.
     """
     action = action_of(name)
-    values = read_arguments(action, arguments or {})
-    _check(action, jobs, events, targets)
+    values = read_arguments(action.of_many(), arguments or {})
+    _check(action, wanted, targets)
     with app.db.transaction(SYSTEM, timeout=LONGEST_CHOICE) as tx:
         bulk_id, now, more = tx.new_id(), tx.now(), False
-        if jobs is not None:
-            chosen: Row = jobs.query()
-            tx.actions.preview(bulk_id, who=who, action=name, chosen=chosen, arguments=values)
-            wanted = replace(jobs, since=_moment(jobs.since, now), until=_moment(jobs.until, now), after=None)
-            _, more = tx.actions.choose_jobs(bulk_id, wanted)
-        elif events is not None:
-            chosen = query_of(replace(events, after=None))
-            tx.actions.preview(bulk_id, who=who, action=name, chosen=chosen, arguments=values)
-            since, until = _moment(events.since, now), _moment(events.until, now)
-            _, more = tx.actions.choose_events(bulk_id, replace(events, after=None, since=since, until=until))
+        if wanted is not None:
+            tx.actions.preview(bulk_id, who=who, action=name, chosen=wanted.query(), arguments=values)
+            since, until = moment_of(wanted.since, now), moment_of(wanted.until, now)
+            _, more = tx.actions.choose(bulk_id, replace(wanted, since=since, until=until, after=None))
         else:
             tx.actions.preview(bulk_id, who=who, action=name, chosen={"named": len(targets)}, arguments=values)
             tx.actions.name_items(bulk_id, sorted({str(each) for each in targets}))
         return replace(_read(tx, bulk_id), more=more)
 
 
-def _check(action: Action, jobs: JobFilter | None, events: EventFilter | None, targets: Sequence[Target]) -> None:
+def _check(action: Action, wanted: ManyFilter | None, targets: Sequence[Target]) -> None:
     if not action.bulk:
         raise Rejected(f"{action.name} is done to one thing at a time")
-    if sum((jobs is not None, events is not None, bool(targets))) != 1:
+    if (wanted is not None) == bool(targets):
         raise Rejected("name things, or a filter: one of them")
     if len(targets) > MOST_ITEMS:
         raise Rejected(f"at most {MOST_ITEMS:,} things can be named")
-    of = Kind.JOB if jobs is not None else Kind.EVENT if events is not None else None
-    if (of is not None and of is not action.kind) or any(each.kind is not action.kind for each in targets):
+    if any(each.kind is not action.kind for each in targets):
         raise Rejected(f"{action.name} is done to a {action.kind}")
-    if jobs is not None and (jobs.archived or jobs.state not in action.states):
-        words = ", ".join(action.states)
-        raise Rejected(f"status: say of jobs in which state, since only such can be: {words}; none of the archive")
-    if events is not None and not query_of(replace(events, after=None)):
-        raise Rejected("say which events, by a filter")
+    if wanted is not None:
+        check_choice(action, wanted)
 
 
 def begin(app: App, bulk_id: UUID, *, who: str, reason: str | None) -> Bulk:
@@ -218,7 +206,3 @@ def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, most: int = 100) ->
         ended_at=row["ended_at"],
         cancelled_by=row["cancelled_by"],
     )
-
-
-def _moment(time: datetime | timedelta | None, now: datetime) -> datetime | None:
-    return now - time if isinstance(time, timedelta) else time

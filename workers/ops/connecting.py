@@ -87,7 +87,7 @@ def begin_connect(app: App, tenant_id: UUID, platform: str, *, server: str = "",
     challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     address = login.authorize_url(known_as, state=state, challenge=challenge, redirect_uri=redirect_uri, server=home)
     with app.db.transaction(tenant_id) as tx:
-        now = app.clock() if app.clock is not None else tx.now()
+        now = app.now(tx)
         tx.connections.begin(
             tenant_id,
             _hash(state),
@@ -116,7 +116,7 @@ def finish_connect(app: App, platform: str, params: Mapping[str, str]) -> Outcom
     found = platform_of(platform)
     state_hash = _hash(params.get("state", ""))
     with app.db.transaction(SYSTEM) as tx:
-        now = app.clock() if app.clock is not None else tx.now()
+        now = app.now(tx)
         begun = tx.connections.use(state_hash, found, now)
         seen = begun or tx.connections.get(state_hash, found)
     if begun is None:

@@ -2,7 +2,7 @@
 shell and the page show the same."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from domain.events.explain import became
 from domain.events.outcomes import Status
 from domain.ops.event_filters import EventFilter
 from domain.ops.masking import masked_event, masked_text
+from domain.text.filters import moment_of
 from workers.app import App
 from workers.ops import events
 from workers.ops.lineage import Lineage, lineage
@@ -61,7 +62,7 @@ def event_list(app: App, wanted: EventFilter, *, limit: int = PAGE) -> EventList
     """Return the events that match, `limit` at most, from the place `wanted.after` on."""
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        since, until = (now - each if isinstance(each, timedelta) else each for each in (wanted.since, wanted.until))
+        since, until = moment_of(wanted.since, now), moment_of(wanted.until, now)
         found = tx.event_views.page(replace(wanted, since=since, until=until), limit=limit)
         rows = _with_outcomes(tx, found.rows)
     further = None if found.further is None else replace(wanted, after=found.further)

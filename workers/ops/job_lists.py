@@ -1,14 +1,14 @@
 """Lists of jobs by filter, as the operator's page and the shell show them, and what they say of themselves."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from db.queue.job_lists import TEXT_FIELDS, Found
 from db.transaction import SYSTEM
 from domain.queue.job_filters import JobFilter
-from domain.text.filters import uuid_of
+from domain.text.filters import moment_of, uuid_of
 from workers.app import App
 from workers.ops.job_reports import masked_job
 from workers.ops.reveals import note_reveal
@@ -38,7 +38,7 @@ def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = Fa
     with app.db.transaction(SYSTEM) as tx:
         tx.explain.use_one_snapshot()
         now = tx.now()
-        asked = replace(wanted, since=_moment(wanted.since, now), until=_moment(wanted.until, now))
+        asked = replace(wanted, since=moment_of(wanted.since, now), until=moment_of(wanted.until, now))
         if named is not None:
             asked = replace(asked, text=None)
         found = tx.job_lists.page(asked, limit=limit, ids=None if named is None else [named], whole=whole)
@@ -48,10 +48,6 @@ def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = Fa
             note_reveal(tx, "jobs")
     rows = found.rows if unmasked else [masked_job(row) for row in found.rows]
     return JobList(now, wanted, rows, further, found.looked_at, _notes(wanted, found, named))
-
-
-def _moment(time: datetime | timedelta | None, now: datetime) -> datetime | None:
-    return now - time if isinstance(time, timedelta) else time
 
 
 def _notes(wanted: JobFilter, found: Found, named: UUID | None) -> list[str]:

@@ -9,7 +9,7 @@ from db.transaction import SYSTEM
 from domain.ops.actions import Kind, Outcome, Result, Target
 from workers.app import App
 from workers.engine.job import JobType
-from workers.ops.acting import cancel_job, find_job, retry_job
+from workers.ops.acting import Within, cancel_job, find_job, retry_job
 from workers.ops.job_reports import masked_job
 from workers.ops.reveals import note_reveal
 
@@ -67,13 +67,14 @@ def shown(app: App, job_id: UUID, *, attempts: bool = False, unmasked: bool = Fa
 def retry(app: App, job_ids: Iterable[UUID]) -> dict[UUID, Change]:
     """Make failed or cancelled jobs due now, in one transaction: none of them begins before all are due."""
     with app.db.transaction(SYSTEM) as tx:
-        return {each: _change(retry_job(tx, app.job_types, of_job(each), {})) for each in sorted(set(job_ids))}
+        within = Within(tx, app.job_types, app.now(tx))
+        return {each: _change(retry_job(within, of_job(each), {})) for each in sorted(set(job_ids))}
 
 
 def cancel(app: App, job_id: UUID) -> Change:
     """Take a pending job off its queue, or ask a running one to stop."""
     with app.db.transaction(SYSTEM) as tx:
-        return _change(cancel_job(tx, app.job_types, of_job(job_id), {}))
+        return _change(cancel_job(Within(tx, app.job_types, app.now(tx)), of_job(job_id), {}))
 
 
 def of_job(job_id: UUID) -> Target:

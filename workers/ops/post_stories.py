@@ -8,7 +8,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from db.postgres.errors import UniqueViolation
-from db.transaction import SYSTEM, Tx
+from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected, SealUnknown, Unavailable, UnknownAccount, UnknownJob, UnknownPost
 from domain.learning.performance import in_words, latest
 from domain.learning.scoring import prediction_words
@@ -16,20 +16,18 @@ from domain.posting.accounts import AccountStatus, Credential
 from domain.posting.explanation import Advice, Explanation, Facts
 from domain.posting.explanation import explain as explained
 from domain.posting.limits import closed_bucket
-from domain.posting.looks import settles_at
 from domain.posting.matching import CLOCKS
-from domain.posting.posts import UNDER_WAY, PostStatus, given_back, restored_from
+from domain.posting.posts import UNDER_WAY, PostStatus
 from domain.posting.publishing import AccountRevoked
 from domain.posting.schedule import TURN
 from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.jobs.post_looks import bound_by
 from workers.jobs.reconcile_posts import follow_up, reconcile_account
-from workers.jobs.reconcile_posts import reconcile as reconcile_post
 from workers.ops.explain import Reason
 from workers.ops.explain import explain as explain_job
 from workers.ops.jobs import Change
-from workers.ops.posts import owner_of
+from workers.ops.post_changes import give_up, in_doubt, owner_of
 
 LONGEST_ID = 500
 
@@ -69,7 +67,7 @@ def explain(app: App, tenant_id: UUID | None, post_id: UUID) -> PostExplanation:
         events = tx.planned_posts.events(owner, post_id)
         late_after = tx.planned_posts.policy(owner).late_after
         look = latest(tx.performance.looks(owner, post_id).looks)
-        now = app.clock() if app.clock is not None else tx.now()
+        now = app.now(tx)
     facts = Facts(now, post, late_after, events, **_beside(app, post))
     found: Explanation = explained(facts)
     job: list[Reason] = []
@@ -107,7 +105,7 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
 
     "found": it is this post on the account, by the platform's id or its address; the platform is asked, where it
     answers. Without an id where the platform does not list every post (TikTok's private ones have none): somebody has
-    seen it there. "lost": it is certainly not there; it is never sent again by itself.
+    seen it there. "lost": `post_changes.give_up`.
 
     Raises:
         UnknownPost: there is none of this id.
@@ -120,14 +118,15 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
     if external_id is not None and not (len(external_id) <= LONGEST_ID and external_id.isprintable()):
         raise Rejected(f"the id has at most {LONGEST_ID} printable characters")
     if verdict == "lost":
-        return _lost(app, post_id)
+        with app.db.transaction(SYSTEM) as tx:
+            return Change(True, give_up(tx, post_id, app.now(tx)))
     with app.db.transaction(SYSTEM) as tx:
-        post = _in_doubt(tx, post_id, lock=False)
+        post = in_doubt(tx, post_id, lock=False)
     there = _look(app, post, external_id)
     with app.db.transaction(SYSTEM) as tx:
-        post = _in_doubt(tx, post_id, lock=True)
+        post = in_doubt(tx, post_id, lock=True)
         key = (post["tenant_id"], post_id)
-        now = app.clock() if app.clock is not None else tx.now()
+        now = app.now(tx)
         if there.external_id and (other := bound_by(tx, *key, there.external_id)) is not None:
             raise Conflict("BOUND", f"the post {other} has the id {there.external_id} already")
         try:
@@ -140,19 +139,6 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
         tx.posts.note(*key, "resolved", says, details={"external_id": there.external_id}, at=now)
         follow_up.enqueue(tx, tenant_id=post["tenant_id"], post_id=post_id)
     return Change(True, f"it is published: {named}{there.heard}")
-
-
-def reconcile(app: App, post_id: UUID) -> Change:
-    """Have the platform asked once more what became of an unconfirmed post.
-
-    Raises:
-        UnknownPost: there is none of this id.
-        Conflict: it is not in doubt (NOT_IN_DOUBT).
-    """
-    with app.db.transaction(SYSTEM) as tx:
-        post = _in_doubt(tx, post_id, lock=False)
-        reconcile_post.enqueue(tx, tenant_id=post["tenant_id"], post_id=post_id)
-    return Change(True, f"{NAMES[post['platform']]} is asked whether it has it")
 
 
 def reconcile_of_account(app: App, account_id: UUID) -> Change:
@@ -168,51 +154,6 @@ def reconcile_of_account(app: App, account_id: UUID) -> Change:
         count = len(tx.posts.in_doubt(owner, account_id))
         reconcile_account.enqueue(tx, tenant_id=owner, account_id=account_id)
     return Change(True, f"{count} unconfirmed: the platform is asked whether it has them")
-
-
-def _lost(app: App, post_id: UUID) -> Change:
-    message = "a person found that it was not published"
-    with app.db.transaction(SYSTEM) as tx:
-        post = _in_doubt(tx, post_id, lock=True)
-        key = (post["tenant_id"], post_id)
-        _check_settled(tx, post, now := app.clock() if app.clock is not None else tx.now())
-        was = restored_from(post["error_code"])
-        if was is not None and given_back(was) not in (PostStatus.SCHEDULED, PostStatus.FAILED):
-            # Nothing is sent by itself in such a state.
-            tx.posts.acquit(*key, message=message)
-            says = f"it is {was} again, as before the database was put back"
-        else:
-            tx.posts.fail(*key, code="lost", message=message)
-            says = "it has failed; it is not sent again unless somebody tries it again"
-        tx.posts.note(*key, "resolved", message, at=now)
-        tx.work_as(SYSTEM)
-        tx.reservations.release(*key)
-    return Change(True, says)
-
-
-def _check_settled(tx: Tx, post: Row, now: datetime) -> None:
-    """Refuse that it is not there while what was sent may still arrive."""
-    tx.work_as(SYSTEM)
-    last = tx.restores.last()
-    tx.work_as(post["tenant_id"])
-    at = settles_at(post["submitted_at"], last.begun_at if last is not None else None)
-    if at is not None and now < at:
-        says = (
-            f"what was sent may still arrive until {at:%H:%M:%S} UTC: look at the account after that, and say it then"
-        )
-        raise Conflict("MAY_STILL_ARRIVE", says)
-
-
-def _in_doubt(tx: Tx, post_id: UUID, *, lock: bool) -> Row:
-    """Return an unconfirmed post, and work in its tenant's scope from here on."""
-    owner = owner_of(tx, None, post_id)
-    post = tx.planned_posts.lock(owner, post_id) if lock else tx.planned_posts.get(owner, post_id)
-    if post is None:
-        raise UnknownPost(f"there is no post {post_id}")
-    if post["status"] != PostStatus.UNCONFIRMED:
-        care = ", and a job takes care of it" if post["status"] in UNDER_WAY else ""
-        raise Conflict("NOT_IN_DOUBT", f"the post is {post['status']}{care}: there is nothing to decide")
-    return post
 
 
 @dataclass(frozen=True, slots=True)

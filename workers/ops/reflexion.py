@@ -2,7 +2,6 @@
 this."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +19,7 @@ from domain.learning.promotion import Step, compared
 from domain.learning.scale import score_of
 from domain.learning.scoring import SCORED, Predicted, shown_of, shown_row
 from workers.app import App
-from workers.ops.posts import owner_of
+from workers.ops.post_changes import owner_of
 
 HISTORY = 100
 
@@ -141,7 +140,7 @@ def explain_concept(app: App, tenant_id: UUID, *, platform: str, category: str) 
         raise Rejected(f"category: there is no {category!r}; use {', '.join(categories())}")
     with app.db.transaction(tenant_id) as tx:
         tx.tenants.get(tenant_id)
-        found = tx.learners.scoring(tenant_id).predict(platform, Features("", category), _now(app, tx).date())
+        found = tx.learners.scoring(tenant_id).predict(platform, Features("", category), app.now(tx).date())
     shown = shown_of(found)
     if shown is None:
         raise Rejected(f"platform: nothing is predicted for {platform}")
@@ -251,7 +250,3 @@ def _change(tx: Tx, tenant_id: UUID, locked: LockedLearner, step: Step, model: s
         )
     about = {"platform": key.platform, "horizon": key.horizon, "definition": key.definition}
     return about | {"champion": model, "before": champion}
-
-
-def _now(app: App, tx: Tx) -> datetime:
-    return app.clock() if app.clock is not None else tx.now()

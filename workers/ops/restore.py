@@ -48,7 +48,7 @@ def begin(app: App, taken_at: datetime) -> RestoreStatus:
         Rejected: the moment is still to come.
     """
     with app.db.transaction(SYSTEM) as tx:
-        now = app.clock() if app.clock is not None else tx.now()
+        now = app.now(tx)
         if taken_at > now:
             raise Rejected(f"--taken-at: {taken_at.isoformat()} is still to come")
         restore = tx.restores.begin(taken_at, now)
@@ -90,7 +90,7 @@ def end(app: App, *, although_undecided: bool = False) -> RestoreStatus:
                     "wait for the reconciler or decide them with `viral posts resolve`; or `viral restore end --yes`, "
                     "and they stay unconfirmed",
                 )
-            ended = tx.restores.end(app.clock() if app.clock is not None else tx.now())
+            ended = tx.restores.end(app.now(tx))
             for queue in ended.paused if ended is not None else ():
                 tx.queues.resume(queue)
     return status(app)

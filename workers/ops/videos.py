@@ -20,9 +20,10 @@ from domain.errors import (
     Rejected,
     Unavailable,
     UnknownConcept,
-    UnknownVideo,
 )
 from domain.ops.actions import Outcome, Result
+from domain.ops.post_filters import VideoFilter
+from domain.text.filters import moment_of
 from domain.videos.budget import Budget, check, month_of
 from domain.videos.plan import (
     AUTO,
@@ -39,7 +40,6 @@ from domain.videos.plan import (
 from domain.videos.script import concept_at, concept_ids, script_of
 from domain.videos.submissions import ProviderJob, SubmissionState
 from workers.app import App
-from workers.engine.outcomes import cancel as cancel_job
 from workers.jobs.video_requests import (
     FIRST,
     NewVideo,
@@ -52,12 +52,19 @@ from workers.jobs.video_requests import (
     shown,
     to_promise,
 )
-from workers.jobs.videos import give_up, take_up
+from workers.jobs.videos import take_up
 from workers.ops.jobs import Change
+from workers.ops.video_changes import (
+    changed_meanwhile,
+    give_up_order,
+    order_in_doubt,
+    owner_of,
+    stop,
+    taken_up,
+    want_no_more,
+)
 
 MOST_USD = 1_000_000
-MOST_TIMES = 10
-"""So many times what was reserved for an order a person may book for it; more is a slip of the hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +224,7 @@ def show(app: App, tenant_id: UUID | None, video_id: UUID) -> Row:
         UnknownVideo: there is none of this id.
     """
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
-        return shown(tx, _owner(tx, tenant_id, video_id), video_id)
+        return shown(tx, owner_of(tx, tenant_id, video_id), video_id)
 
 
 def listed(
@@ -237,6 +244,21 @@ def listed(
     return VideoPage(page, VideoCursor(page[-1]["created_at"], page[-1]["id"]) if more else None)
 
 
+def chosen(app: App, wanted: VideoFilter, *, limit: int, generation_id: UUID | None = None) -> list[Row]:
+    """Return the newest videos that fit, of all tenants or of one."""
+    with app.db.transaction(SYSTEM) as tx:
+        now = app.now(tx)
+        return tx.videos.listed(
+            wanted.tenant_id,
+            limit=limit,
+            status=wanted.status,
+            generation_id=generation_id,
+            provider=wanted.provider,
+            since=moment_of(wanted.since, now),
+            until=moment_of(wanted.until, now),
+        )
+
+
 def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:
     """Stop a video that waits or is being made. What was reserved is released, or settled when the provider has said
     what it charges.
@@ -245,26 +267,11 @@ def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:
         UnknownVideo: there is none of this id.
     """
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
-        owner = _owner(tx, tenant_id, video_id)
-        wanted = tx.videos.want_no_more(owner, video_id)
-        video = shown(tx, owner, video_id)
-    if not wanted and video["status"] == "unconfirmed":
-        return Change(False, f"it is unconfirmed: {video['error_message']}")
-    if not wanted:
-        return Change(False, f"it is {video['status']}, and only one that waits or is being made can be cancelled")
+        refused = want_no_more(tx, tenant_id, video_id)
+    if refused is not None:
+        return Change(False, refused)
     with app.db.transaction(SYSTEM) as tx:
-        # What the video says now: its job may have handed it on since.
-        tx.work_as(owner)
-        video = shown(tx, owner, video_id)
-        tx.work_as(SYSTEM)
-        state = None if video["job_id"] is None else cancel_job(tx, app.job_types, video["job_id"])
-        tx.work_as(owner)
-        if state is None and video["status"] in ("pending", "rendering"):
-            give_up(tx, owner, video_id, None, cancelled=True, reason="cancelled")
-        video = shown(tx, owner, video_id)
-    if state == "running":
-        return Change(True, "asked to stop: it does within two seconds, or once an order on its way is answered")
-    return Change(True, "; ".join(filter(None, [video["status"], video["error_message"]])))
+        return Change(True, stop(tx, app.job_types, video_id))
 
 
 def resolve(
@@ -288,31 +295,10 @@ def resolve(
         raise Rejected("the verdict is found or lost, and what was charged is not negative")
     heard = _ask_for(app, video_id, provider_job_id) if verdict == "found" else ""
     with app.db.transaction(SYSTEM) as tx:
-        owner = _owner(tx, None, video_id)
-        tx.work_as(owner)
-        video = tx.videos.get(owner, video_id) or {}
-        row = next((each for each in tx.submissions.of_video(owner, video_id) if each.open), None)
-        if row is None:
-            raise Conflict("NOTHING_TO_RESOLVE", f"the video is {video['status']}, and none of its clips is in doubt")
-        in_doubt = row.state == SubmissionState.UNCONFIRMED or video["status"] in ("unconfirmed", "failed")
-        if not in_doubt or row.state == SubmissionState.INTENDED:
-            raise Conflict("NOT_IN_DOUBT", f"{row.name} is {row.state}, and a job takes care of it")
-        if verdict == "found":
-            says = _found(app, tx, row, provider_job_id) + heard
-        else:
-            if charged_usd > MOST_TIMES * row.estimated_usd:
-                says = (
-                    f"${charged_usd} is more than {MOST_TIMES} times the ${row.estimated_usd.normalize():f} that were"
-                )
-                raise Rejected(f"{says} reserved for {row.name}: look at the bill again")
-            message = "a person gave it up"
-            state, now, since = SubmissionState.FAILED, _now(app, tx), (SubmissionState(row.state),)
-            what: dict[str, Any] = {"final_usd": charged_usd, "now": now, "code": "lost", "message": message}
-            if tx.submissions.end(owner, row.id, state, **what, since=since) is None:
-                raise _changed(row)
-            says = f"{row.name} is given up, ${charged_usd} are spent"
-        take_up(tx, owner, video_id)
-    return Change(True, f"{says}; the video is taken up again" if video["status"] != "cancelled" else says)
+        if verdict == "lost":
+            return Change(True, give_up_order(tx, video_id, charged_usd, app.now(tx)))
+        video, row = order_in_doubt(tx, video_id)
+        return Change(True, taken_up(tx, video, _found(app, tx, row, provider_job_id) + heard))
 
 
 def budget(app: App, tenant_id: UUID, month: date | None = None) -> Row:
@@ -336,14 +322,14 @@ def set_budget(app: App, tenant_id: UUID, limit: Decimal | None, month: date | N
     if limit is not None and not 0 <= limit < MOST_USD:
         raise Rejected(f"a limit is 0 to {MOST_USD:,} US dollars")
     with app.db.transaction(tenant_id) as tx:
-        tx.video_budgets.set_limit(tenant_id, month_of(month or _now(app, tx)), limit)
+        tx.video_budgets.set_limit(tenant_id, month_of(month or app.now(tx)), limit)
         return _budget(app, tx, tenant_id, month)
 
 
 def providers(app: App) -> list[Row]:
     """Return the storyboard and the providers of today, by rank: their row, `has_key`, and `reason` (None: usable)."""
     with app.db.transaction(SYSTEM) as tx:
-        now = _now(app, tx)
+        now = app.now(tx)
         models = tx.video_providers.current(now)
     keys = app.ports.clips.keys()
     here = {"provider": STORYBOARD, "model": "local", "usd_per_second": Decimal(0), "enabled": True}
@@ -390,7 +376,7 @@ def recover(app: App) -> int:
 def _which(app: App, tx: Tx, concept_id: str | None, provider: str, layout: str | None) -> dict[str, Any]:
     """Return what `of_concept` is asked with."""
     how: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
-    return how | {"keys": app.ports.clips.keys(), "now": _now(app, tx)}
+    return how | {"keys": app.ports.clips.keys(), "now": app.now(tx)}
 
 
 def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row | None:
@@ -406,7 +392,7 @@ def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row 
 def _options(app: App, tx: Tx, tenant_id: UUID, generation_id: UUID, concept_id: str | None) -> Iterator[Option]:
     concepts = concepts_in(tx, tenant_id, generation_id)
     script = script_of(concept_at(concepts, concept_id or FIRST))
-    now = _now(app, tx)
+    now = app.now(tx)
     models = models_of(tx, tenant_id, now)
     budget = to_promise(tx, tenant_id, month_of(now))
     yield Option(STORYBOARD, Layout.STORYBOARD, 0, script.seconds, Decimal(0), True, None)
@@ -441,13 +427,6 @@ def _too_much(budget: Budget, usd: Decimal, month: date) -> str | None:
 # --- what there is ----------------------------------------------------------------------------------------------
 
 
-def _owner(tx: Tx, tenant_id: UUID | None, video_id: UUID) -> UUID:
-    owner = tx.videos.owner(video_id)
-    if owner is None or tenant_id not in (None, owner):
-        raise UnknownVideo(f"no video has the id {video_id}")
-    return owner
-
-
 def _ask_for(app: App, video_id: UUID, provider_job_id: str | None) -> str:
     """Ask the provider whether it knows the job that a submission in doubt is said to be. Returns what to add to the
     answer if it could not be asked.
@@ -456,8 +435,7 @@ def _ask_for(app: App, video_id: UUID, provider_job_id: str | None) -> str:
         Conflict: it knows no such job.
     """
     with app.db.transaction(SYSTEM) as tx:
-        owner = _owner(tx, None, video_id)
-        tx.work_as(owner)
+        owner = owner_of(tx, None, video_id)
         row = next((each for each in tx.submissions.of_video(owner, video_id) if each.open), None)
     named = provider_job_id or (None if row is None else row.provider_job_id)
     if row is None or row.state != SubmissionState.UNCONFIRMED or named is None:
@@ -484,7 +462,7 @@ def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> s
         if named != row.provider_job_id:
             raise Conflict("JOB_KNOWN", f"it is the job {row.provider_job_id} of {row.provider}, and no other")
         return f"{row.name} is looked at again"
-    now = _now(app, tx)
+    now = app.now(tx)
     models = models_of(tx, row.tenant_id, now)
     patience = next((each.patience for each in models if each.provider == row.provider), timedelta(minutes=20))
     try:
@@ -501,16 +479,12 @@ def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> s
         says = f"the job {named} of {row.provider} belongs to another submission"
         raise Conflict("JOB_TAKEN", says) from error
     if accepted is None:
-        raise _changed(row)
+        raise changed_meanwhile(row)
     return f"{row.name} is {named} at {row.provider}"
 
 
-def _changed(row: ProviderJob) -> Conflict:
-    return Conflict("CHANGED_MEANWHILE", f"more has become known of {row.name} just now; look at it again")
-
-
 def _budget(app: App, tx: Tx, tenant_id: UUID, month: date | None) -> Row:
-    which = month_of(month or _now(app, tx))
+    which = month_of(month or app.now(tx))
     budget, own = tx.video_budgets.read(tenant_id, which)
     figures = {"limit_usd": budget.limit, "reserved_usd": budget.reserved, "spent_usd": budget.spent}
     return {"tenant_id": tenant_id, "month": which, "own": own, "left_usd": budget.left, **figures}
@@ -526,7 +500,3 @@ def _enable(app: App, provider: str, *, enabled: bool) -> Result:
     says = "it is asked again" if enabled else "it is asked no more; what it is making goes on"
     was, now = ({"enabled": all(row["enabled"] for row in rows)} for rows in (before, after))
     return Result(Outcome.UNCHANGED if before == after else Outcome.DONE, says, was, now)
-
-
-def _now(app: App, tx: Tx) -> datetime:
-    return app.clock() if app.clock is not None else tx.now()

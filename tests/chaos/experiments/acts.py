@@ -98,7 +98,7 @@ def one_round(app: App, shops: list[Shop], receiver: Loopback) -> UUID:
         tx.driver.execute(MORE, (tenant_id, ROWS))
         tx.driver.execute(FAILED, (JOBS,))
     shops.append(shop := Shop(app, receiver, posts=POSTS))
-    chosen = preview(app, "job.retry", who=WHO, jobs=JobFilter(state="failed", job_type="gone"))
+    chosen = preview(app, "job.retry", who=WHO, wanted=JobFilter(state="failed", job_type="gone"))
     begin(app, chosen.id, who=WHO, reason="chaos")
     for post_id in shop.posts:
         shop.publish(post_id)

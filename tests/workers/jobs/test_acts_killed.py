@@ -109,7 +109,8 @@ def test_a_worker_killed_within_a_bulk_action_acts_on_each_thing_once(app: App, 
         "INSERT INTO job_queue (job_type, status, completed_at, attempts, max_attempts)"
         " SELECT 'gone', 'failed', now(), 3, 3 FROM generate_series(1, 350)",
     )
-    begun = begin(app, preview(app, "job.retry", who=ADA, jobs=JobFilter(state="failed")).id, who=ADA, reason="mended")
+    chosen = preview(app, "job.retry", who=ADA, wanted=JobFilter(state="failed"))
+    begun = begin(app, chosen.id, who=ADA, reason="mended")
     assert begun.items == 350
     assert begun.job_id is not None
     with psycopg.connect(owner_url) as owner:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
@@ -26,6 +26,7 @@ from workers.ops.actions import audit
 from workers.ops.bulk import NoSuchBulk, begin, bulk, cancel_bulk, preview
 
 ADA = "person:ada"
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 FAILED = JobFilter(state="failed")
 
 
@@ -51,7 +52,7 @@ def test_what_was_previewed_is_acted_upon_and_nothing_else(
         tx.driver.execute("DELETE FROM job_queue")
     ids = sorted(a_job(app, "failed", unique_key=str(number)) for number in range(len(fates)))
     keys = {job_id: job_row(app, job_id)["unique_key"] for job_id in ids}
-    shown = preview(app, "job.retry", who=ADA, jobs=FAILED)
+    shown = preview(app, "job.retry", who=ADA, wanted=FAILED)
     assert shown.items == len(ids)
     assert [each for each, _ in items(app, shown.id)] == [f"job:{job_id}" for job_id in ids]
     later = a_job(app, "failed")
@@ -67,7 +68,7 @@ def test_what_was_previewed_is_acted_upon_and_nothing_else(
                 tx.driver.execute("DELETE FROM job_queue WHERE id = %s", (job_id,))
     begin(app, shown.id, who=ADA, reason="try again")
     many = ManyThingsInDatabase(app.db, app.job_types, at_once)
-    while many.act(shown.id):
+    while many.act(shown.id, NOW):
         pass
     found = bulk(app, shown.id)
     refused = {"retried": "refused", "archived": "refused", "twin": "refused"}
@@ -81,7 +82,7 @@ def test_what_was_previewed_is_acted_upon_and_nothing_else(
 def test_a_bulk_action_is_done_by_its_job_and_kept_in_the_audit(app: App, drain: Callable[[], int]) -> None:
     ids = sorted(a_job(app, "failed") for _ in range(5))
     wanted = replace(FAILED, job_type="quota.reset_due", since=timedelta(hours=1))
-    shown = preview(app, "job.retry", who=ADA, jobs=wanted)
+    shown = preview(app, "job.retry", who=ADA, wanted=wanted)
     with pytest.raises(Rejected, match="say why"):
         begin(app, shown.id, who=ADA, reason=" ")
     with ThreadPoolExecutor(4) as pool:
@@ -109,17 +110,17 @@ def test_one_that_is_killed_between_and_within_its_commits_does_each_thing_once(
     shown = preview(app, "job.retry", who=ADA, targets=[target(f"job:{each}") for each in reversed(ids)])
     begin(app, shown.id, who=ADA, reason="try")
     one, other = (ManyThingsInDatabase(app.db, app.job_types, 2) for _ in range(2))
-    assert one.act(shown.id)
+    assert one.act(shown.id, NOW)
     with pytest.raises(Killed), app.db.transaction(SYSTEM) as tx:
         tx.actions.bulk(shown.id, lock=True)
         tx.transitions.retry(ids[2])
         raise Killed
     with ThreadPoolExecutor(2) as pool:
-        while all(pool.map(lambda each: each.act(shown.id), (one, other))):
+        while all(pool.map(lambda each: each.act(shown.id, NOW), (one, other))):
             pass
     assert items(app, shown.id) == [(f"job:{each}", "done") for each in ids]
     assert {job_row(app, each)["max_attempts"] for each in ids} == {3}
-    assert not one.act(shown.id)
+    assert not one.act(shown.id, NOW)
 
 
 def test_one_that_cannot_be_acted_upon_keeps_nobody_from_the_next(app: App) -> None:
@@ -131,18 +132,18 @@ def test_one_that_cannot_be_acted_upon_keeps_nobody_from_the_next(app: App) -> N
             f"$$ BEGIN IF OLD.id = '{ids[1]}' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$; "
             "CREATE TRIGGER refuse BEFORE UPDATE ON job_queue FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
-    shown = preview(app, "job.retry", who=ADA, jobs=FAILED)
+    shown = preview(app, "job.retry", who=ADA, wanted=FAILED)
     begin(app, shown.id, who=ADA, reason="try")
     many = ManyThingsInDatabase(app.db, app.job_types, 3)
-    assert many.act(shown.id)
+    assert many.act(shown.id, NOW)
     assert [outcome for _, outcome in items(app, shown.id)] == ["done", "failed", "done"]
-    assert not many.act(shown.id)
+    assert not many.act(shown.id, NOW)
     assert bulk(app, shown.id).state == "completed"
 
 
 def test_one_whose_job_ends_without_it_has_ended(app: App) -> None:
     a_job(app, "failed")
-    shown = preview(app, "job.retry", who=ADA, jobs=FAILED)
+    shown = preview(app, "job.retry", who=ADA, wanted=FAILED)
     job_id = begin(app, shown.id, who=ADA, reason="try").job_id
     assert job_id is not None
     with app.db.transaction(SYSTEM) as tx:
@@ -154,18 +155,18 @@ def test_one_whose_job_ends_without_it_has_ended(app: App) -> None:
 
 def test_a_cancelled_one_stops_before_its_next_things(app: App) -> None:
     ids = sorted(a_job(app) for _ in range(5))
-    shown = preview(app, "job.prioritize", {"priority": 1}, who=ADA, jobs=JobFilter(state="waiting"))
+    shown = preview(app, "job.prioritize", {"priority": 1}, who=ADA, wanted=JobFilter(state="waiting"))
     begin(app, shown.id, who=ADA, reason="first")
     many = ManyThingsInDatabase(app.db, app.job_types, 2)
-    assert many.act(shown.id)
+    assert many.act(shown.id, NOW)
     assert cancel_bulk(app, shown.id, who="person:bob").state == "cancelling"
-    assert not many.act(shown.id)
+    assert not many.act(shown.id, NOW)
     found = bulk(app, shown.id)
     assert (found.state, found.counts, found.cancelled_by) == ("cancelled", {"done": 2, "left": 3}, "person:bob")
     assert [job_row(app, each)["priority"] for each in ids] == [1, 1, 5, 5, 5]
     with pytest.raises(Conflict):
         cancel_bulk(app, shown.id, who=ADA)
-    unbegun = preview(app, "job.cancel", who=ADA, jobs=JobFilter(state="pending"))
+    unbegun = preview(app, "job.cancel", who=ADA, wanted=JobFilter(state="pending"))
     assert cancel_bulk(app, unbegun.id, who=ADA).state == "cancelled"
     with pytest.raises(Conflict, match="preview it again"):
         begin(app, unbegun.id, who=ADA, reason="late")
@@ -182,19 +183,19 @@ def test_a_cancelled_one_stops_before_its_next_things(app: App) -> None:
 
 def preview_of(app: App) -> UUID:
     with ThreadPoolExecutor(1) as pool:  # the caller's thread is in a transaction
-        return pool.submit(lambda: preview(app, "job.cancel", who=ADA, jobs=JobFilter(state="pending")).id).result()
+        return pool.submit(lambda: preview(app, "job.cancel", who=ADA, wanted=JobFilter(state="pending")).id).result()
 
 
 @pytest.mark.parametrize(
     ("name", "what", "says"),
     [
-        ("quota.reset", {"jobs": FAILED}, "one thing at a time"),
+        ("quota.reset", {"wanted": FAILED}, "one thing at a time"),
         ("job.retry", {}, "one of them"),
-        ("job.retry", {"jobs": JobFilter()}, "in which state"),
-        ("job.retry", {"jobs": JobFilter(state="pending")}, "failed, cancelled"),
-        ("job.retry", {"jobs": JobFilter(state="failed", archived=True)}, "none of the archive"),
-        ("job.retry", {"events": EventFilter(source="stripe")}, "done to a job"),
-        ("event.replay", {"events": EventFilter()}, "by a filter"),
+        ("job.retry", {"wanted": JobFilter()}, "in which state"),
+        ("job.retry", {"wanted": JobFilter(state="pending")}, "failed, cancelled"),
+        ("job.retry", {"wanted": JobFilter(state="failed", archived=True)}, "none of the archive"),
+        ("job.retry", {"wanted": EventFilter(source="stripe")}, "done to a job"),
+        ("event.replay", {"wanted": EventFilter()}, "by a filter"),
         ("job.retry", {"targets": [target("queue:llm")]}, "done to a job"),
     ],
 )

@@ -9,12 +9,14 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM
-from domain.errors import Conflict, Rejected, UnknownPost, ViralError
+from domain.errors import Conflict, Rejected, UnknownPost
+from domain.ops.actions import target
 from domain.posting.limits import closed_bucket
 from domain.queue.rate import hold_off
 from tests.post_stage import PostStage, post_stage
 from tests.workers.ops.test_posts import at_once
 from workers.ops import post_stories, posts
+from workers.ops.actions import perform
 from workers.settings import Settings
 
 MASTODON = "mastodon"
@@ -131,14 +133,14 @@ def test_the_platform_is_asked_again_for_one_post_or_all_of_an_account(here: Pos
     account_id = here.account(tenant_id, MASTODON)
     made = [published(here, tenant_id, account_id) for _ in range(2)]
     ids = [in_doubt(here, post_id) for post_id in made]
-    post_stories.reconcile(here.app, made[0])
+    perform(here.app, "post.reconcile", target(f"post:{made[0]}"), who="person:ada")
     here.run()
     assert [here.show(each).status for each in made] == ["published", "unconfirmed"]
     assert post_stories.reconcile_of_account(here.app, account_id).says.startswith("1 unconfirmed")
     here.run()
     assert [here.show(each).external_id for each in made] == ids
-    with pytest.raises(ViralError, match="there is nothing to decide"):
-        post_stories.reconcile(here.app, made[0])
+    refused = perform(here.app, "post.reconcile", target(f"post:{made[0]}"), who="person:ada")
+    assert "there is nothing to decide" in refused.says
 
 
 def test_a_private_post_that_a_platform_does_not_list_is_found_as_the_person_says(

@@ -14,7 +14,6 @@ from domain.ops.event_filters import (
     STATUSES,
     EventFilter,
     event_filter,
-    query_of,
 )
 from domain.ops.masking import written
 from domain.text.filters import SenselessFilter
@@ -31,7 +30,8 @@ def view_list(look: Look) -> Mapping[str, Any]:
         found = event_list(look.app, event_filter(look.query))
     except SenselessFilter as error:
         raise WrongFilter(str(error)) from None
-    older = None if found.further is None else f"/ops/events?{urlencode(query_of(found.further))}"
+    further = found.further
+    older = None if further is None else f"/ops/events?{urlencode(further.query(after=further.after))}"
     filled = {name: look.query.get(name, "") for name in NAMES}
     chosen = {name: value for name, value in filled.items() if name != "after"}
     choices: dict[str, Any] = {"chosen": chosen, "acts": bulk_actions_for(Kind.EVENT)}
@@ -58,7 +58,7 @@ def _was_revealed(look: Look, event_id: UUID) -> bool:
 
 
 def _shell(wanted: EventFilter) -> str:
-    options = query_of(wanted)
+    options = wanted.query(after=wanted.after)
     if options.get("flag") == "any":
         del options["flag"]
         return command(["viral", "events", "list", *_options(options), "--flagged"])
