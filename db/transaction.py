@@ -48,6 +48,7 @@ from db.ops.lineage import Lineages
 from db.ops.notices import Notices
 from db.ops.operators import Operators
 from db.ops.overview import Overview
+from db.ops.posts import PostViews
 from db.ops.requests import Requests
 from db.ops.series import MetricSeries
 from db.ops.store_views import StoreViews
@@ -418,6 +419,7 @@ class Tx:
     requests = _on_driver(Requests)
     operators = _on_driver(Operators)
     actions = _on_driver(Actions)
+    post_views = _on_driver(PostViews)
     tenant_rows = _on_driver(TenantRows)
     notices = _on_driver(Notices)
     store_views = _on_driver(StoreViews)

@@ -154,10 +154,13 @@ Provider = Annotated[
     str | None, typer.Option("--provider", metavar="NAME", help="Of this provider; storyboard: drawn here.")
 ]
 
+OfGeneration = Annotated[UUID | None, typer.Option("--generation", metavar="ID", help="Of this generation's concepts.")]
+
 OF_VIDEOS: Mapping[str, Any] = {
     "status": VideoState,
     "provider": Provider,
     "tenant": Tenant,
+    "generation": OfGeneration,
     "since": ChangedSince,
     "until": ChangedUntil,
 }
@@ -245,3 +248,18 @@ def videos_of(filters: Filters) -> VideoFilter:
         return video_filter(filters)
     except SenselessFilter as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def with_place(filters: Filters, after: str | None) -> Filters:
+    """Add the place to go on from, if one is given."""
+    return filters if after is None else {**filters, "after": after}
+
+
+def say_further(further: PostFilter | VideoFilter | JobFilter | None, looked_at: int | None, *, full: bool) -> None:
+    """Say how a list goes on, on standard error: where only the newest were looked at, or it did not fit."""
+    if further is None:
+        return
+    if looked_at is not None:
+        typer.echo(f"The newest {looked_at:,} were looked at; older ones: --after {further.after}", err=True)
+    elif not full:
+        typer.echo(f"The list is large; the rest of it: --after {further.after}", err=True)

@@ -13,7 +13,7 @@ import typer
 
 from cli.acting import Reason, Yes, act_on_some
 from cli.arguments import duration, moment, one_of, pairs
-from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of
+from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of, say_further
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
@@ -142,14 +142,7 @@ def list_jobs(
     if not found.rows and found.further is None:  # another program may have named the queue
         one_of(QUEUES, wanted.queue, "--queue", "queue")
     show(found.rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
-    if found.further is None:
-        return
-    if found.looked_at is not None:
-        typer.echo(
-            f"The newest {found.looked_at:,} were looked at; older ones: --after {found.further.after}", err=True
-        )
-    elif len(found.rows) < limit:
-        typer.echo(f"The list is large; the rest of it: --after {found.further.after}", err=True)
+    say_further(found.further, found.looked_at, full=len(found.rows) >= limit)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 from cli.acting import Reason, Yes, act, act_on_some, decided
 from cli.arguments import duration, moment, setting
 from cli.commands.analytics_words import say_metrics
-from cli.commands.filters import OF_POSTS, Filters, filtered, posts_of
+from cli.commands.filters import OF_POSTS, After, Filters, filtered, posts_of, say_further, with_place
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
@@ -26,6 +26,7 @@ from workers.app import App
 from workers.jobs.post_plans import SUGGESTED, ForAccount, PostRequest
 from workers.ops import analytics, post_stories, posts, queues, videos
 from workers.ops.accounts import platform_of
+from workers.ops.post_lists import post_list
 
 app = Group()
 
@@ -221,7 +222,7 @@ def _say_ended(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 @app.command("list")
 @filtered(OF_POSTS)
-def list_posts(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> None:
+def list_posts(filters: Filters, after: After = None, limit: Limit = 50, as_json: AsJson = False) -> None:
     """List the newest posts first.
 
     \b
@@ -229,9 +230,10 @@ def list_posts(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> 
     viral posts list --status failed --platform tiktok --since 2h
     """
     with session() as current:
-        found = posts.chosen(current, posts_of(filters), limit=limit)
+        found = post_list(current, posts_of(with_place(filters, after)), limit=limit)
     nothing = "No posts. `viral posts create VIDEO --account ID` makes one."
-    show(found, COLUMNS, as_json=as_json, nothing=nothing, simplified=listed_row)
+    show(found.rows, COLUMNS, as_json=as_json, nothing=nothing, simplified=listed_row)
+    say_further(found.further, found.looked_at, full=len(found.rows) >= limit)
 
 
 @app.command("show")

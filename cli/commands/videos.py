@@ -12,7 +12,7 @@ import typer
 
 from cli.acting import Reason, Yes, act_on_some, decided
 from cli.arguments import one_of, regular, usd
-from cli.commands.filters import OF_VIDEOS, Filters, filtered, videos_of
+from cli.commands.filters import OF_VIDEOS, After, Filters, filtered, say_further, videos_of, with_place
 from cli.output import AsJson, Limit, console, dollars, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
@@ -25,6 +25,7 @@ from domain.videos.plan import AUTO, STORYBOARD, Layout
 from domain.videos.submissions import OPEN, SubmissionState
 from workers.app import App
 from workers.ops import queues, videos
+from workers.ops.post_lists import video_list
 from workers.ops.video_files import add_own, addresses, warnings_of
 
 app = Group()
@@ -126,21 +127,18 @@ def render(
 
 @app.command("list")
 @filtered(OF_VIDEOS)
-def list_videos(
-    filters: Filters,
-    generation: Annotated[UUID | None, typer.Option(metavar="ID", help="Of this generation's concepts.")] = None,
-    limit: Limit = 50,
-    as_json: AsJson = False,
-) -> None:
+def list_videos(filters: Filters, after: After = None, limit: Limit = 50, as_json: AsJson = False) -> None:
     """List the newest videos first.
 
     \b
     viral videos list --status rendering
+    viral videos list --status failed --provider luma --since 1d
     """
     with session() as current:
-        found = videos.chosen(current, videos_of(filters), limit=limit, generation_id=generation)
+        found = video_list(current, videos_of(with_place(filters, after)), limit=limit)
     nothing = "No videos. `viral videos render --generation ID` makes one."
-    show(found, COLUMNS, as_json=as_json, nothing=nothing, simplified=_listed)
+    show(found.rows, COLUMNS, as_json=as_json, nothing=nothing, simplified=_listed)
+    say_further(found.further, found.looked_at, full=len(found.rows) >= limit)
 
 
 @app.command("show")

@@ -214,11 +214,8 @@ class PlannedPosts:
         account_id: UUID | None = None,
         video_id: UUID | None = None,
         platform: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
     ) -> list[dict[str, Any]]:
-        """Return posts in scope, newest first: those of one tenant, or of all. `since` and `until` are about the last
-        change."""
+        """Return posts in scope, newest first: those of one tenant, or of all."""
         created_at, last = after or (None, None)
         conditions = {
             "p.tenant_id = %(tenant_id)s": tenant_id,
@@ -226,14 +223,11 @@ class PlannedPosts:
             "p.account_id = %(account_id)s": account_id,
             "p.video_id = %(video_id)s": video_id,
             "a.platform = %(platform)s": platform,
-            "p.updated_at >= %(since)s": since,
-            "p.updated_at < %(until)s": until,
             "(p.created_at, p.id) < (%(created_at)s, %(last)s)": after,
         }
         where = " AND ".join(condition for condition, value in conditions.items() if value is not None) or "true"
         values: dict[str, Any] = {"tenant_id": tenant_id, "status": status, "account_id": account_id, "limit": limit}
-        values |= {"video_id": video_id, "platform": platform, "since": since, "until": until}
-        values |= {"created_at": created_at, "last": last}
+        values |= {"video_id": video_id, "platform": platform, "created_at": created_at, "last": last}
         query = f"SELECT {COLUMNS} {FROM} WHERE {where} ORDER BY p.created_at DESC, p.id DESC LIMIT %(limit)s"
         return rows_of(self._driver, query, values)
 

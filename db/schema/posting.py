@@ -138,6 +138,7 @@ social_posts = table(
         postgresql_where=sa.text("claimed_at IS NOT NULL"),
     ),
     sa.Index("social_posts_listed_idx", "tenant_id", "created_at", "id"),
+    sa.Index("social_posts_created_idx", "created_at", "id"),
     sa.Index("social_posts_calendar_idx", "tenant_id", "scheduled_for"),
     sa.Index(
         "social_posts_look_idx",

@@ -73,6 +73,7 @@ videos = table(
     one_of("status", VIDEO_STATUSES),
     sa.Index("videos_generation_idx", "tenant_id", "generation_id"),
     sa.Index("videos_listed_idx", "tenant_id", "created_at", "id"),
+    sa.Index("videos_created_idx", "created_at", "id"),
     sa.Index("videos_media_idx", "tenant_id", "media_id"),
     sa.Index("videos_thumbnail_idx", "tenant_id", "thumbnail_id"),
     # One video a concept is made at a time: asking twice buys once.

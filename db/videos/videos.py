@@ -237,25 +237,18 @@ class Videos:
         after: tuple[datetime, UUID] | None = None,
         status: str | None = None,
         generation_id: UUID | None = None,
-        provider: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
     ) -> list[dict[str, Any]]:
         """Return videos in scope, newest first: those of one tenant, or of all. With the status "unconfirmed" come also
-        those that were cancelled, and of which a clip is in doubt. `since` and `until` are about the last change."""
+        those that were cancelled, and of which a clip is in doubt."""
         conditions = {
             "tenant_id = %(tenant_id)s": tenant_id,
             f"(status = %(status)s OR %(status)s = 'unconfirmed' AND {IN_DOUBT})": status,
             "generation_id = %(generation_id)s": generation_id,
-            "provider = %(provider)s": provider,
-            "updated_at >= %(since)s": since,
-            "updated_at < %(until)s": until,
             "(created_at, id) < (%(created_at)s, %(id)s)": after,
         }
         where = " AND ".join(condition for condition, value in conditions.items() if value is not None) or "true"
         created_at, last = after or (None, None)
         values: dict[str, Any] = {"tenant_id": tenant_id, "status": status, "generation_id": generation_id}
-        values |= {"provider": provider, "since": since, "until": until}
         values |= {"created_at": created_at, "id": last, "limit": limit}
         query = f"SELECT {COLUMNS} FROM videos WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
         return rows_of(self._driver, query, values)

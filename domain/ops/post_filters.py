@@ -26,7 +26,12 @@ POST_STATUSES: Final = tuple(PostStatus)
 LONGEST: Final = 80
 """Characters of a filter."""
 
-NAMES: Final = {"account_id": "account", "tenant_id": "tenant", "video_id": "video"}
+NAMES: Final = {
+    "account_id": "account",
+    "tenant_id": "tenant",
+    "video_id": "video",
+    "generation_id": "generation",
+}
 """What the fields are called in URLs, where it is another name."""
 
 
@@ -58,9 +63,11 @@ class PostFilter(_Filter):
 
 @dataclass(frozen=True, slots=True)
 class VideoFilter(_Filter):
-    """Which videos are asked for. `provider`: of the clips; "storyboard" where none is bought."""
+    """Which videos are asked for. `provider`: of the clips; "storyboard" where none is bought; `generation_id`: of its
+    concepts."""
 
     provider: str | None = None
+    generation_id: UUID | None = None
 
 
 def post_filter(query: Mapping[str, str]) -> PostFilter:
@@ -81,7 +88,11 @@ def post_filter(query: Mapping[str, str]) -> PostFilter:
 def video_filter(query: Mapping[str, str]) -> VideoFilter:
     """`post_filter`, of videos."""
     texts = _texts(query, VideoFilter, "video")
-    return VideoFilter(**_shared(texts, VIDEO_STATUSES), provider=texts.get("provider"))
+    return VideoFilter(
+        **_shared(texts, VIDEO_STATUSES),
+        provider=texts.get("provider"),
+        generation_id=id_of("generation", texts.get("generation")),
+    )
 
 
 def _texts(query: Mapping[str, str], of: type[_Filter], thing: str) -> dict[str, str]:
@@ -101,5 +112,5 @@ def _shared(texts: Mapping[str, str], statuses: tuple[str, ...]) -> dict[str, An
         "tenant_id": id_of("tenant", texts.get("tenant")),
         "since": time_of("since", texts.get("since")),
         "until": time_of("until", texts.get("until")),
-        "after": cursor_of(texts.get("after")),
+        "after": cursor_of(texts.get("after"), with_time=True),
     }

@@ -31,7 +31,7 @@ from web.ops.pages.failures import FAILURE_GROUP, FAILURES
 from web.ops.pages.jobs import JOB, JOBS
 from web.ops.pages.learning import LEARNING
 from web.ops.pages.notices import NOTICES
-from web.ops.pages.posts import POST, POSTS, VIDEO
+from web.ops.pages.posts import ALL_POSTS, ALL_VIDEOS, POST, POSTS, VIDEO
 from web.ops.pages.providers import PROVIDERS
 from web.ops.pages.queues import QUEUE, QUEUES
 from web.ops.pages.schedules import SCHEDULES
@@ -44,7 +44,8 @@ from workers.ops.looking import looked
 from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
-    *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT, POSTS, POST, VIDEO),
+    *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT),
+    *(POSTS, ALL_POSTS, POST, ALL_VIDEOS, VIDEO),
     *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, NOTICES, CHANGES, ACTIONS_PAGE, BULK),
 )
 """In the order of the menu."""

@@ -14,6 +14,7 @@ from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected
 from domain.ops.actions import Action, Kind, Target, target
 from domain.ops.event_filters import event_filter
+from domain.ops.post_filters import post_filter, video_filter
 from domain.queue.job_filters import job_filter
 from domain.text.filters import uuid_of
 from web.ops.acting import Filled, FormThreads, action_of, first_of, name_of, sent_form
@@ -35,7 +36,7 @@ ARGUMENTS_ASKED: Final = "arguments"
 
 class Choice:
     """Which things a form of a list is about: those that were ticked, or all that fit its filter. `of` names the list:
-    `jobs`, `events`, `failures` (of one group) or `waiting` (one part of what waits for a person)."""
+    `jobs`, `events`, `posts`, `videos`, `failures` (of one group) or `waiting` (one part of what waits for a person)."""
 
     def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
         first = first_of(fields)
@@ -68,6 +69,10 @@ class Choice:
                 return {"wanted": job_filter(self.filter)}
             case "events", Kind.EVENT:
                 return {"wanted": event_filter(self.filter)}
+            case "posts", Kind.POST:
+                return {"wanted": post_filter(self.filter)}
+            case "videos", Kind.VIDEO:
+                return {"wanted": video_filter(self.filter)}
             case "failures", Kind.JOB:
                 jobs = waiting_in(app, self.filter.get("group", ""))
                 return {"targets": [Target(Kind.JOB, str(each)) for each in jobs]}

@@ -58,9 +58,9 @@ def actions_for(kind: str, states: Collection[str] | None = None) -> list[Action
     return [each for each in ACTIONS.values() if each.kind == kind and (states is None or each.fits(states))]
 
 
-def bulk_actions_for(kind: str) -> list[Action]:
-    """Return what can be done to many things of a kind at once."""
-    return [each for each in actions_for(kind) if each.bulk]
+def bulk_actions_for(kind: str, states: Collection[str] | None = None) -> list[Action]:
+    """Return what can be done to many things of a kind at once, which are in these states (None: in any)."""
+    return [each for each in actions_for(kind, states) if each.bulk]
 
 
 def about(app: App, text: str, states: Collection[str] | None = None, parts: Sequence[str] = ()) -> About:

@@ -16,8 +16,6 @@ from uuid import UUID, uuid5
 from db.posting.planning import PostingPolicy
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected
-from domain.ops.post_filters import PostFilter
-from domain.text.filters import moment_of
 from workers.app import App
 from workers.jobs.post_plans import Planned, Plans, PostRequest
 from workers.jobs.post_requests import Row, add, shown
@@ -143,22 +141,6 @@ def listed(
     page = rows[:limit]
     more = len(rows) > limit
     return PostPage(page, PostCursor(page[-1]["created_at"], page[-1]["id"]) if more else None)
-
-
-def chosen(app: App, wanted: PostFilter, *, limit: int) -> list[Row]:
-    """Return the newest posts that fit, of all tenants or of one."""
-    with app.db.transaction(SYSTEM) as tx:
-        now = app.now(tx)
-        return tx.planned_posts.listed(
-            wanted.tenant_id,
-            limit=limit,
-            status=wanted.status,
-            account_id=wanted.account_id,
-            video_id=wanted.video_id,
-            platform=wanted.platform,
-            since=moment_of(wanted.since, now),
-            until=moment_of(wanted.until, now),
-        )
 
 
 def calendar(app: App, tenant_id: UUID, since: datetime, until: datetime, account_id: UUID | None = None) -> list[Row]:

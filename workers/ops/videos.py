@@ -22,8 +22,6 @@ from domain.errors import (
     UnknownConcept,
 )
 from domain.ops.actions import Outcome, Result
-from domain.ops.post_filters import VideoFilter
-from domain.text.filters import moment_of
 from domain.videos.budget import Budget, check, month_of
 from domain.videos.plan import (
     AUTO,
@@ -242,21 +240,6 @@ def listed(
     page = rows[:limit]
     more = len(rows) > limit
     return VideoPage(page, VideoCursor(page[-1]["created_at"], page[-1]["id"]) if more else None)
-
-
-def chosen(app: App, wanted: VideoFilter, *, limit: int, generation_id: UUID | None = None) -> list[Row]:
-    """Return the newest videos that fit, of all tenants or of one."""
-    with app.db.transaction(SYSTEM) as tx:
-        now = app.now(tx)
-        return tx.videos.listed(
-            wanted.tenant_id,
-            limit=limit,
-            status=wanted.status,
-            generation_id=generation_id,
-            provider=wanted.provider,
-            since=moment_of(wanted.since, now),
-            until=moment_of(wanted.until, now),
-        )
 
 
 def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:

@@ -10,6 +10,7 @@ from db.transaction import Tx
 from domain.errors import Rejected
 from domain.ops.actions import Kind, Target
 from domain.posting.accounts import AccountStatus
+from domain.posting.posts import PostStatus
 from domain.videos.budget import month_of
 from domain.videos.profiles import NAMES
 
@@ -40,7 +41,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """All that waits for one reason. `more`: there are further ones. `nothing` says what would be there."""
+    """All that waits for one reason. `more`: there are further ones. `nothing` says what would be there. `states`: in
+    which what somebody can act on is."""
 
     name: str
     title: str
@@ -48,6 +50,7 @@ class Part:
     items: list[Item]
     more: bool
     nothing: str
+    states: tuple[str, ...] = ()
 
 
 def overview(tx: Tx) -> list[Part]:
@@ -82,6 +85,7 @@ def _in_doubt(tx: Tx) -> Part:
             for row in rows
         ],
         "Of every post that was sent it is known what became of it.",
+        (PostStatus.UNCONFIRMED,),
     )
 
 
@@ -111,6 +115,7 @@ def _clips(tx: Tx) -> Part:
             for row in tx.waiting.clips(MOST + 1)
         ],
         "Of every order it is known whether it was taken.",
+        ("unconfirmed",),
     )
 
 
@@ -130,6 +135,7 @@ def _failed(tx: Tx) -> Part:
             for row in tx.waiting.failed_posts(MOST + 1)
         ],
         "No post has failed in the last seven days.",
+        (PostStatus.FAILED, PostStatus.MISSED),
     )
 
 
@@ -174,9 +180,9 @@ def _consents(tx: Tx) -> Part:
     )
 
 
-def _part(name: str, title: str, says: str, items: Iterable[Item], nothing: str) -> Part:
+def _part(name: str, title: str, says: str, items: Iterable[Item], nothing: str, states: tuple[str, ...] = ()) -> Part:
     found = list(items)
-    return Part(name, title, says, found[:MOST], len(found) > MOST, nothing)
+    return Part(name, title, says, found[:MOST], len(found) > MOST, nothing, states)
 
 
 def _account(row: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ def test_failed_posts_of_a_platform_are_tried_again_each_with_its_own_conflict(h
     why = {target(each["target"]).uuid: each["says"] for each in found.refused}
     assert why.keys() == {failed[1], failed[2]}
     assert "it is not made again" in why[failed[1]]
-    assert "has this video by another post" in why[failed[2]]
+    assert "this video is already on account" in why[failed[2]]
     assert {here.show(each).status for each in (failed[0], failed[3])} == {"published"}
     assert {here.show(each).status for each in (old, later, elsewhere)} == {"failed"}
     with here.app.db.transaction(SYSTEM) as tx:

@@ -1,18 +1,29 @@
 """Posts and videos that wait for a person, and the story of one."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 from db.transaction import SYSTEM
 from domain.errors import UnknownPost, UnknownVideo
-from domain.ops.actions import Action
+from domain.ops.actions import Action, Kind
+from domain.ops.post_filters import POST_STATUSES, PostFilter, VideoFilter, post_filter, video_filter
+from domain.text.filters import SenselessFilter
+from domain.text.shell import command
+from domain.videos.plan import VIDEO_STATUSES
+from domain.videos.profiles import NAMES as PLATFORMS
 from web.ops.histories import bulk_actions_for
-from web.ops.page import Look, NothingThere, Page
+from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops import videos
+from workers.ops.post_lists import Listed, post_list, video_list
 from workers.ops.post_stories import explain
 from workers.ops.waiting import Part, overview
 
+F = TypeVar("F", PostFilter, VideoFilter)
+
+POST_FIELDS: Final = ("status", "platform", "account", "tenant", "video", "since", "until")
+VIDEO_FIELDS: Final = ("status", "provider", "generation", "tenant", "since", "until")
 OF_A_POST = (
     *("status", "platform", "username", "title", "caption", "scheduled_for", "submitted_at", "published_at"),
     *("permalink", "external_id", "error_message"),
@@ -35,7 +46,48 @@ def view(look: Look) -> Mapping[str, Any]:
 
 def _actions_on(part: Part) -> list[Action]:
     kind = next((each.target.kind for each in part.items if each.target is not None), None)
-    return [] if kind is None else bulk_actions_for(kind)
+    return [] if kind is None else bulk_actions_for(kind, part.states)
+
+
+def view_posts(look: Look) -> Mapping[str, Any]:
+    """Raises:
+    WrongFilter: it cannot be.
+    """
+    wanted = _read(post_filter, look)
+    found = post_list(look.app, wanted)
+    choices = {"statuses": POST_STATUSES, "platforms": list(PLATFORMS)}
+    return _listed("posts", POST_FIELDS, Kind.POST, wanted, found) | choices
+
+
+def view_videos(look: Look) -> Mapping[str, Any]:
+    """Raises:
+    WrongFilter: it cannot be.
+    """
+    wanted = _read(video_filter, look)
+    found = video_list(look.app, wanted)
+    return _listed("videos", VIDEO_FIELDS, Kind.VIDEO, wanted, found) | {"statuses": VIDEO_STATUSES}
+
+
+def _read(read: Callable[[Mapping[str, str]], F], look: Look) -> F:
+    try:
+        return read(look.query)
+    except SenselessFilter as error:
+        raise WrongFilter(str(error)) from error
+
+
+def _listed(name: str, known: Sequence[str], kind: Kind, wanted: F, found: Listed[F]) -> dict[str, Any]:
+    further = found.further
+    words = [word for option, value in wanted.query(after=wanted.after).items() for word in (f"--{option}", value)]
+    acts = bulk_actions_for(kind)
+    return {
+        "list": found,
+        "query": dict.fromkeys(known, "") | wanted.query(),
+        "chosen": wanted.query(),
+        "acts": acts,
+        "acts_on_all": [each for each in acts if wanted.status in each.states],
+        "older": None if further is None else f"/ops/{name}/all?{urlencode(further.query(after=further.after))}",
+        "shell": command(["viral", name, "list", *words]),
+    }
 
 
 def view_post(look: Look) -> Mapping[str, Any]:
@@ -74,6 +126,8 @@ def _chosen(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 POSTS = Page("/posts", "Posts and videos", "posts.html", view)
+ALL_POSTS = Page("/posts/all", "All posts", "all_posts.html", view_posts, in_menu=False)
+ALL_VIDEOS = Page("/videos/all", "All videos", "all_videos.html", view_videos, in_menu=False)
 POST = Page(
     "/posts/{id}",
     "Post",
