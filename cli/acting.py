@@ -1,7 +1,7 @@
 """Acts of operators from the shell: one is performed and reported, many are shown, confirmed and followed."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -64,8 +64,10 @@ def act_on_some(
     *,
     reason: str | None,
     yes: bool,
+    advice: Callable[[App, UUID], str | None] = lambda current, each: None,
 ) -> None:
-    """Act on the things that are named, or on those that a filter finds.
+    """Act on the things that are named, or on those that a filter finds. `advice` says what to do next about a thing
+    that was named.
 
     Raises:
         typer.BadParameter: both are given, or neither.
@@ -77,13 +79,19 @@ def act_on_some(
         raise typer.BadParameter(f"name {kind}s, or say a filter: one of them", param_hint="ID")
     with session() as current:
         if wanted is None:
-            act_on_each(current, name, ids or (), arguments, reason=reason)
+            act_on_each(current, name, ids or (), arguments, reason=reason, advice=advice)
         else:
             act_on_many(current, name, arguments, wanted=wanted, reason=reason, yes=yes)
 
 
 def act_on_each(
-    current: App, name: str, ids: Sequence[UUID], arguments: Mapping[str, Any] | None = None, *, reason: str | None
+    current: App,
+    name: str,
+    ids: Sequence[UUID],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    reason: str | None,
+    advice: Callable[[App, UUID], str | None] = lambda current, each: None,
 ) -> None:
     """Perform an action on things, in the order of their ids; print a line for each in the order in which they are
     named, and exit with 1 if one of them was refused."""
@@ -91,6 +99,8 @@ def act_on_each(
     done = {each: act(current, name, f"{kind}:{each}", arguments, reason=reason) for each in sorted(set(ids))}
     for each in dict.fromkeys(ids):
         console().print(f"{each}  {done[each].says}")
+        if (says := advice(current, each)) is not None:
+            console().print(says)
     if not all(each.well for each in done.values()):
         raise typer.Exit(1)
 

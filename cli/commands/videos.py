@@ -180,7 +180,11 @@ def cancel(
     viral videos cancel 01a20417-5ccc-7850-9558-0a37b805228c
     viral videos cancel --status pending --tenant ID --reason "a script of theirs ran wild"
     """
-    act_on_some("video.cancel", video_ids, _of(filters), reason=reason, yes=yes)
+    act_on_some("video.cancel", video_ids, _of(filters), reason=reason, yes=yes, advice=_advice)
+
+
+def _advice(current: App, video_id: UUID) -> str | None:
+    return _decide(videos.show(current, None, video_id))
 
 
 @app.command()

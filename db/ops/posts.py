@@ -8,7 +8,6 @@ comparison of times.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
-from uuid import UUID
 
 from db.postgres.connection import AppConnection
 from db.postgres.rows import rows_of
@@ -36,6 +35,12 @@ OF_VIDEOS: Final = OF_BOTH | {
     "provider": "provider = %(provider)s",
     "generation_id": "generation_id = %(generation_id)s",
 }
+# A policy is expected to leave few rows, so that to read all of them and sort them would seem the shorter way.
+ALONG_INDEXES: Final = """
+SELECT set_config('enable_seqscan', %(read)s, true), set_config('enable_sort', %(read)s, true),
+    set_config('max_parallel_workers_per_gather', %(workers)s, true)
+"""
+
 RARE: Final = ("failed", "missed", "unconfirmed")
 """Statuses of posts that few have, and that an index has apart."""
 
@@ -58,49 +63,61 @@ class PostViews:
 
     def posts(self, wanted: PostFilter, *, limit: int) -> Found:
         """Return the newest posts that fit beyond the place `wanted.after`. `since` and `until` are moments."""
-        set_of = f"status = '{wanted.status}'" if wanted.status in RARE else None
-        found = self._page("social_posts", set_of, _fitting(OF_POSTS, wanted, _is(wanted.status)), wanted, limit)
         query = f"SELECT {OF_A_POST} {WITH_ITS_ACCOUNT} WHERE p.id = ANY(%(ids)s) ORDER BY p.created_at DESC, p.id DESC"
-        return self._found(query, *found, limit)
+        return self._page(post_page(wanted), query, wanted, limit)
 
     def videos(self, wanted: VideoFilter, *, limit: int) -> Found:
         """`posts`, of videos."""
-        found = self._page("videos", None, _fitting(OF_VIDEOS, wanted, _is_video(wanted.status)), wanted, limit)
         query = f"SELECT {OF_A_VIDEO} FROM videos WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC"
-        return self._found(query, *found, limit)
+        return self._page(video_page(wanted), query, wanted, limit)
 
-    def _page(
-        self, table: str, set_of: str | None, fits: str, wanted: PostFilter | VideoFilter, limit: int
-    ) -> tuple[list[UUID], Cursor | None]:
-        """Return the ids of those that fit, one more than a page has, and the last that was looked at, if there may be
-        others behind it."""
-        # OFFSET 0: a set is read by its own index, whatever order its rows are put in.
-        source = table if set_of is None else f"(SELECT * FROM {table} WHERE {set_of} OFFSET 0) AS {table}"
-        values: dict[str, Any] = _values(wanted) | {"limit": limit + 1}
-        rules = [] if wanted.tenant_id is None else ["tenant_id = %(tenant_id)s"]
-        if wanted.after is not None:
-            values |= {"at": wanted.after.at, "at_id": wanted.after.id}
-            rules.append("created_at <= %(at)s AND (created_at, id) < (%(at)s, %(at_id)s)")
-        [(ids, last_at, last_id)] = self._driver.execute(
-            f"""
-            WITH walked AS MATERIALIZED (
-                SELECT id, created_at, ({fits}) IS TRUE AS fits FROM {source} WHERE {" AND ".join(rules) or "true"}
-                ORDER BY created_at DESC, id DESC LIMIT {WALK}
-            ), last AS (
-                SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC OFFSET {WALK - 1}
-            )
-            SELECT ARRAY(SELECT id FROM walked WHERE fits ORDER BY created_at DESC, id DESC LIMIT %(limit)s),
-                (SELECT created_at FROM last), (SELECT id FROM last)
-            """.encode(),
-            values,
-        ).fetchall()
-        return ids, None if last_id is None else Cursor(last_id, last_at)
-
-    def _found(self, query: str, ids: list[UUID], last: Cursor | None, limit: int) -> Found:
-        rows = rows_of(self._driver, query, {"ids": ids[:limit]})
+    def _page(self, looked: str, rows_by_id: str, wanted: PostFilter | VideoFilter, limit: int) -> Found:
+        values = page_values(wanted, limit)
+        self._driver.execute(ALONG_INDEXES, {"read": "off", "workers": "0"})
+        [(ids, last_at, last_id)] = self._driver.execute(looked.encode(), values).fetchall()
+        self._driver.execute(ALONG_INDEXES, {"read": "on", "workers": "2"})
+        rows = rows_of(self._driver, rows_by_id, {"ids": ids[:limit]})
         if len(ids) > limit:
             return Found(rows, Cursor(rows[-1]["id"], rows[-1]["created_at"]), None)
-        return Found(rows, last, None if last is None else WALK)
+        return Found(rows, *((None, None) if last_id is None else (Cursor(last_id, last_at), WALK)))
+
+
+def post_page(wanted: PostFilter) -> str:
+    """Write the query of one walk through posts: the `ids` of those that fit, one more than a page has, and the time
+    and the id of the last that was looked at, if the walk went as far as it may."""
+    # OFFSET 0: a set is read by its own index, whatever order its rows are put in.
+    few = f"(SELECT * FROM social_posts WHERE status = '{wanted.status}' OFFSET 0) AS social_posts"
+    source = few if wanted.status in RARE else "social_posts"
+    return _page(source, _fitting(OF_POSTS, wanted, _is(wanted.status)), wanted)
+
+
+def video_page(wanted: VideoFilter) -> str:
+    """`post_page`, of videos."""
+    return _page("videos", _fitting(OF_VIDEOS, wanted, _is_video(wanted.status)), wanted)
+
+
+def page_values(wanted: PostFilter | VideoFilter, limit: int) -> dict[str, Any]:
+    """Return the values of the query of a page of so many rows."""
+    place = {} if wanted.after is None else {"at": wanted.after.at, "at_id": wanted.after.id}
+    return _values(wanted) | place | {"limit": limit + 1}
+
+
+def _page(source: str, fits: str, wanted: PostFilter | VideoFilter) -> str:
+    rules = {
+        "tenant_id = %(tenant_id)s": wanted.tenant_id,
+        "created_at <= %(at)s AND (created_at, id) < (%(at)s, %(at_id)s)": wanted.after,
+    }
+    walked = " AND ".join(rule for rule, value in rules.items() if value is not None) or "true"
+    return f"""
+WITH walked AS MATERIALIZED (
+    SELECT id, created_at, ({fits}) IS TRUE AS fits FROM {source} WHERE {walked}
+    ORDER BY created_at DESC, id DESC LIMIT {WALK}
+), last AS (
+    SELECT created_at, id FROM walked ORDER BY created_at DESC, id DESC OFFSET {WALK - 1}
+)
+SELECT ARRAY(SELECT id FROM walked WHERE fits ORDER BY created_at DESC, id DESC LIMIT %(limit)s),
+    (SELECT created_at FROM last), (SELECT id FROM last)
+"""
 
 
 def choosing_posts(wanted: PostFilter) -> tuple[str, dict[str, Any]]:

@@ -96,11 +96,11 @@ def video_filter(query: Mapping[str, str]) -> VideoFilter:
 
 
 def _texts(query: Mapping[str, str], of: type[_Filter], thing: str) -> dict[str, str]:
-    known = [NAMES.get(each.name, each.name) for each in fields(of)]
+    names = [NAMES.get(each.name, each.name) for each in fields(of)]
     texts = {name: value.strip() for name, value in query.items() if value.strip()}
     for name, value in texts.items():
-        if name not in known:
-            there = ", ".join(each for each in known if each != "after")
+        if name not in names:
+            there = ", ".join(each for each in names if each != "after")
             raise SenselessFilter(f"{shortly(name)}: there is no such filter; there are {there}")
         check_text(name, value, LONGEST, thing)
     return texts

@@ -100,7 +100,6 @@ def test_posts_in_doubt_are_decided(here: PostStage, viral: Shell) -> None:
         (("resolve", "lost"), "is no id"),
         (("resolve", NOBODY), "say found or lost"),
         (("resolve", "found", "--status", "unconfirmed"), "of one at a time"),
-        (("resolve", "lost", "--status", "published", "--reason", "x", "--yes"), "only such can be: unconfirmed"),
         (("retry", NOBODY, "--status", "failed"), "one of them"),
         (("retry", "--status", "gone"), "no such status"),
         (("retry", "--status", "failed"), "say why"),

@@ -36,7 +36,7 @@ ARGUMENTS_ASKED: Final = "arguments"
 
 class Choice:
     """Which things a form of a list is about: those that were ticked, or all that fit its filter. `of` names the list:
-    `jobs`, `events`, `posts`, `videos`, `failures` (of one group) or `waiting` (one part of what waits for a person)."""
+    `jobs`, `events`, `posts`, `videos`, `failures` (of one group) or `waiting` (a part of what waits for a person)."""
 
     def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
         first = first_of(fields)

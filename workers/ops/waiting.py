@@ -85,7 +85,7 @@ def _in_doubt(tx: Tx) -> Part:
             for row in rows
         ],
         "Of every post that was sent it is known what became of it.",
-        (PostStatus.UNCONFIRMED,),
+        states=(PostStatus.UNCONFIRMED,),
     )
 
 
@@ -115,7 +115,7 @@ def _clips(tx: Tx) -> Part:
             for row in tx.waiting.clips(MOST + 1)
         ],
         "Of every order it is known whether it was taken.",
-        ("unconfirmed",),
+        states=("unconfirmed",),
     )
 
 
@@ -135,7 +135,7 @@ def _failed(tx: Tx) -> Part:
             for row in tx.waiting.failed_posts(MOST + 1)
         ],
         "No post has failed in the last seven days.",
-        (PostStatus.FAILED, PostStatus.MISSED),
+        states=(PostStatus.FAILED, PostStatus.MISSED),
     )
 
 
@@ -180,7 +180,9 @@ def _consents(tx: Tx) -> Part:
     )
 
 
-def _part(name: str, title: str, says: str, items: Iterable[Item], nothing: str, states: tuple[str, ...] = ()) -> Part:
+def _part(
+    name: str, title: str, says: str, items: Iterable[Item], nothing: str, *, states: tuple[str, ...] = ()
+) -> Part:
     found = list(items)
     return Part(name, title, says, found[:MOST], len(found) > MOST, nothing, states)
 

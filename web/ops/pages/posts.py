@@ -75,13 +75,15 @@ def _read(read: Callable[[Mapping[str, str]], F], look: Look) -> F:
         raise WrongFilter(str(error)) from error
 
 
-def _listed(name: str, known: Sequence[str], kind: Kind, wanted: F, found: Listed[F]) -> dict[str, Any]:
+def _listed(name: str, names: Sequence[str], kind: Kind, wanted: F, found: Listed[F]) -> dict[str, Any]:
     further = found.further
-    words = [word for option, value in wanted.query(after=wanted.after).items() for word in (f"--{option}", value)]
+    words: list[str] = [
+        word for option, value in wanted.query(after=wanted.after).items() for word in (f"--{option}", value)
+    ]
     acts = bulk_actions_for(kind)
     return {
         "list": found,
-        "query": dict.fromkeys(known, "") | wanted.query(),
+        "query": dict.fromkeys(names, "") | wanted.query(),
         "chosen": wanted.query(),
         "acts": acts,
         "acts_on_all": [each for each in acts if wanted.status in each.states],
