@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import one_of
+from cli.arguments import among, one_of
 from domain.events.outcomes import Status
 from domain.ops.event_filters import FAILED, FLAGS, KINDS, SOURCES, STATUSES, EventFilter, event_filter
 from domain.ops.post_filters import (
@@ -20,7 +20,7 @@ from domain.ops.post_filters import (
 )
 from domain.queue.job_filters import STATES, JobFilter, job_filter
 from domain.text.filters import SenselessFilter
-from domain.videos.plan import VIDEO_STATUSES
+from domain.videos.plan import KEY_SETTINGS, STORYBOARD, VIDEO_STATUSES
 from domain.videos.profiles import NAMES as PLATFORMS
 from workers import jobs
 from workers.engine.discovery import discover
@@ -40,14 +40,14 @@ After = Annotated[str | None, typer.Option("--after", metavar="PLACE", help="Go 
 
 JobState = Annotated[
     str | None,
-    typer.Option("--status", metavar="STATUS", help=f"One of {', '.join(STATES)}.", autocompletion=lambda: STATES),
+    typer.Option("--status", metavar="STATUS", help=f"One of {', '.join(STATES)}.", autocompletion=among(STATES)),
 ]
 JobType = Annotated[
     str | None,
     typer.Option("--type", metavar="TYPE", help="Of this job type.", autocompletion=job_types),
 ]
 Queue = Annotated[
-    str | None, typer.Option("--queue", metavar="QUEUE", help="On this queue.", autocompletion=lambda: [*QUEUES])
+    str | None, typer.Option("--queue", metavar="QUEUE", help="On this queue.", autocompletion=among(QUEUES))
 ]
 CausedBy = Annotated[
     str | None,
@@ -71,7 +71,7 @@ OF_JOBS: Mapping[str, Any] = {
 
 Source = Annotated[
     str | None,
-    typer.Option("--source", metavar="SOURCE", help="Of stripe or clerk.", autocompletion=lambda: SOURCES),
+    typer.Option("--source", metavar="SOURCE", help="Of stripe or clerk.", autocompletion=among(SOURCES)),
 ]
 EventType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="invoice.paid, user.created, …")]
 EventStatus = Annotated[
@@ -81,12 +81,12 @@ EventStatus = Annotated[
         metavar="STATUS",
         help="received, applied, stale, duplicate, ignored or parked; or one of these: parked:thin; or failed: its job "
         "has.",
-        autocompletion=lambda: STATUSES,
+        autocompletion=among(STATUSES),
     ),
 ]
 EventFlag = Annotated[
     str | None,
-    typer.Option("--flag", metavar="FLAG", help="With this flag: refund, dispute, …", autocompletion=lambda: FLAGS),
+    typer.Option("--flag", metavar="FLAG", help="With this flag: refund, dispute, …", autocompletion=among(FLAGS)),
 ]
 Subject = Annotated[
     str | None,
@@ -114,14 +114,14 @@ PostState = Annotated[
         "--status",
         metavar="STATUS",
         help=f"One of {', '.join(POST_STATUSES)}.",
-        autocompletion=lambda: POST_STATUSES,
+        autocompletion=among(POST_STATUSES),
     ),
 ]
 Account = Annotated[UUID | None, typer.Option("--account", metavar="ID", help="To this account.")]
 Video = Annotated[UUID | None, typer.Option("--video", metavar="ID", help="Of this video.")]
 Platform = Annotated[
     str | None,
-    typer.Option("--platform", metavar="PLATFORM", help="On this platform.", autocompletion=lambda: [*PLATFORMS]),
+    typer.Option("--platform", metavar="PLATFORM", help="On this platform.", autocompletion=among(PLATFORMS)),
 ]
 ChangedSince = Annotated[
     str | None,
@@ -147,11 +147,17 @@ VideoState = Annotated[
         "--status",
         metavar="STATUS",
         help=f"One of {', '.join(VIDEO_STATUSES)}.",
-        autocompletion=lambda: VIDEO_STATUSES,
+        autocompletion=among(VIDEO_STATUSES),
     ),
 ]
 Provider = Annotated[
-    str | None, typer.Option("--provider", metavar="NAME", help="Of this provider; storyboard: drawn here.")
+    str | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="Of this provider; storyboard: drawn here.",
+        autocompletion=among((STORYBOARD, *KEY_SETTINGS)),
+    ),
 ]
 
 OfGeneration = Annotated[UUID | None, typer.Option("--generation", metavar="ID", help="Of this generation's concepts.")]

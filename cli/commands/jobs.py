@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, Yes, act_on_some
-from cli.arguments import duration, moment, one_of, pairs
+from cli.arguments import among, duration, moment, one_of, pairs
 from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of, say_further
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import interruptible_sleep, session
@@ -48,7 +48,7 @@ Unmasked = Annotated[
 Status = Annotated[
     str | None,
     typer.Option(
-        "--status", metavar="STATUS", help=f"One of {', '.join(JOB_STATUSES)}.", autocompletion=lambda: JOB_STATUSES
+        "--status", metavar="STATUS", help=f"One of {', '.join(JOB_STATUSES)}.", autocompletion=among(JOB_STATUSES)
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")]

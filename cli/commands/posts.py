@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, Yes, act, act_on_some, decided
-from cli.arguments import duration, moment, setting
+from cli.arguments import among, duration, moment, setting
 from cli.commands.analytics_words import say_metrics
 from cli.commands.filters import OF_POSTS, After, Filters, filtered, posts_of, say_further, with_place
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
@@ -471,7 +471,7 @@ def resolve(
         typer.Argument(
             metavar="[ID] found|lost [EXTERNAL_ID]",
             help="The post; whether it is on the account; found: the platform's id of it, or its address.",
-            autocompletion=lambda: VERDICTS,
+            autocompletion=among(VERDICTS),
         ),
     ],
     reason: Reason = None,

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import Reason, Yes, act_on_some, decided
-from cli.arguments import one_of, regular, usd
+from cli.arguments import among, one_of, regular, usd
 from cli.commands.filters import OF_VIDEOS, After, Filters, filtered, say_further, videos_of, with_place
 from cli.output import AsJson, Limit, console, dollars, print_json, progress, show, show_one
 from cli.session import for_system, interruptible_sleep, session
@@ -21,7 +21,7 @@ from domain.errors import UnknownConcept, UnknownGeneration, ViralError
 from domain.ops.action_list import VERDICTS
 from domain.ops.post_filters import VideoFilter
 from domain.text.readable import readable
-from domain.videos.plan import AUTO, STORYBOARD, Layout
+from domain.videos.plan import AUTO, KEY_SETTINGS, STORYBOARD, Layout
 from domain.videos.submissions import OPEN, SubmissionState
 from workers.app import App
 from workers.ops import queues, videos
@@ -67,9 +67,17 @@ def render(
         typer.Option(parser=regular, metavar="FILE", help="A finished video of one's own, instead of a concept."),
     ] = None,
     provider: Annotated[
-        str, typer.Option(metavar="NAME", help="`viral providers list` shows them; auto: the first that can be used.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="`viral providers list` shows them; auto: the first that can be used.",
+            autocompletion=among((AUTO, STORYBOARD, *KEY_SETTINGS)),
+        ),
     ] = STORYBOARD,
-    layout: Annotated[str | None, typer.Option(metavar="L", help="clip, hook or scenes, for bought clips.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="L", help="clip, hook or scenes, for bought clips.", autocompletion=among(Layout)),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Make another one, though there is a completed one.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Buy without being asked.")] = False,
     wait: Annotated[
@@ -196,7 +204,7 @@ def resolve(
         typer.Argument(
             metavar="[ID] found|lost",
             help="The video; whether the provider has its order.",
-            autocompletion=lambda: VERDICTS,
+            autocompletion=among(VERDICTS),
         ),
     ],
     job: Annotated[
