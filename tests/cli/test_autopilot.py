@@ -58,8 +58,8 @@ def test_a_chain_is_explained(viral: Shell, app: App) -> None:
     [
         pytest.param((), "say what to change", id="nothing"),
         pytest.param(("--mode", "on"), "there are off, approve, auto", id="mode"),
-        pytest.param(("--least-score", "101"), "less than or equal to 100", id="score"),
-        pytest.param(("--videos-a-day", "0"), "greater than or equal to 1", id="videos"),
+        pytest.param(("--least-score", "101"), "should be at most 100", id="score"),
+        pytest.param(("--videos-a-day", "0"), "should be at least 1", id="videos"),
         pytest.param(("--time", "25:00"), "write 18:30", id="time"),
         pytest.param(("--provider", "nobody"), "there are", id="provider"),
         pytest.param(("--budget", "many"), "no amount", id="budget"),

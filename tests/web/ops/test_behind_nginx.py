@@ -120,6 +120,7 @@ def test_strangers_behind_nginx(behind: Behind) -> None:
         ("/webhooks/stripe", 900_000, 400),
         ("/webhooks/stripe", 2_000_000, 413),
         ("/api/import", 2_000_000, 401),
+        ("/api/media", 2_000_000, 401),
     ):
         answer = httpx.post(f"{behind.documented}{path}", content=b" " * size, timeout=30)
         assert answer.status_code == status, (path, size, answer.text)
