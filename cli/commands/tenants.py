@@ -8,7 +8,8 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import among, one_of, person
+from cli.acting import act
+from cli.arguments import among, one_of
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
 from cli.session import session
 from cli.shell import Group
@@ -164,13 +165,15 @@ def delete(
                 raise typer.BadParameter(f"It cannot be undone. Say --yes to delete {name!r}", param_hint="--yes")
             if typer.prompt(f"It cannot be undone. Type the tenant's name ({name}) to delete it", err=True) != name:
                 raise typer.Abort
-        begun = tenant_deletion.begin_deletion(current, tenant_id, who=person(), reason=reason)
+        done = act(current, "tenant.delete", f"tenant:{tenant_id}", {"name": str(tenant_id)}, reason=reason)
+    begun = done.after
     if as_json:
-        print_json(begun._asdict())
+        print_json(begun | {"kept": tenant_deletion.KEEPS})
         return
-    console().print(f"Nobody can use it any more. The job {begun.job_id} deletes what it has: `viral jobs show` it.")
-    for account, says in begun.accounts.items():
+    job_id, accounts = begun["job_id"], begun["accounts"]
+    console().print(f"Nobody can use it any more. The job {job_id} deletes what it has: `viral jobs show` it.")
+    for account, says in accounts.items():
         console().print(readable(f"Account {account}: {says}."))
     console().print("What is kept, and why:")
-    for table, why in begun.kept.items():
+    for table, why in tenant_deletion.KEEPS.items():
         console().print(f"  {table}: {why}")

@@ -39,7 +39,7 @@ WHERE tenant_id = %(tenant_id)s
 
 ACCOUNTS = """
 SELECT c.account_id, c.consented_at, c.consented_by, a.platform, a.username, a.external_id, a.status, a.reason,
-    a.settings
+    a.settings, a.disabled_at
 FROM autopilot_accounts c JOIN social_accounts a ON a.tenant_id = c.tenant_id AND a.id = c.account_id
 WHERE c.tenant_id = %s ORDER BY c.consented_at, c.account_id
 """
@@ -187,7 +187,8 @@ class AutopilotSettings:
 
     def accounts(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """Return the accounts whose owners consent, oldest consent first: `account_id`, `consented_at`,
-        `consented_by`, and the account's `platform`, `username`, `external_id`, `status`, `reason` and `settings`."""
+        `consented_by`, and the account's `platform`, `username`, `external_id`, `status`, `reason`, `settings` and
+        `disabled_at`."""
         return rows_of(self._driver, ACCOUNTS, (tenant_id,))
 
     def consent(self, tenant_id: UUID, account_id: UUID, by: str | None, now: datetime) -> bool:

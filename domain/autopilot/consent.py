@@ -64,6 +64,8 @@ def obstacle(account: Account, now: datetime) -> tuple[str, str] | None:
             return "NOT_ACTIVE", f"{name} has to be connected again{because}: its owner connects it to {rules.name}"
         case AccountStatus.DISCONNECTED:
             return "NOT_ACTIVE", f"{name} is disconnected: connect it to {rules.name} first"
+    if account.disabled:
+        return "NOT_ACTIVE", f"our people let nothing be posted to {name} for now: ask them why"
     values = chosen(rules, account.settings, {})
     missing = [each.name for each in rules.options if each.needed and each.name not in values]
     if missing and alone_of(rules, values) is None:

@@ -52,7 +52,8 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account that it is for. `settings` are what its owner chose, `limits` what the platform said of it."""
+    """The account that it is for. `settings` are what its owner chose, `limits` what the platform said of it.
+    `disabled`: our people let nothing be posted to it."""
 
     platform: str
     name: str
@@ -60,6 +61,7 @@ class Account:
     reason: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     limits: AccountLimits = field(default_factory=AccountLimits)
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

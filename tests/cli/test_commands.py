@@ -896,5 +896,10 @@ def test_a_tenant_is_exported_and_deleted_from_the_shell(viral: Shell, app: App,
         .lines[0]
         .startswith(f"Nobody can use it any more. The job {begun['job_id']} deletes")
     )
+    done = viral.json("actions", "list", "--target", f"tenant:{tenant_id}")
+    assert [(each["action"], each["outcome"]) for each in done] == [
+        ("tenant.delete", "unchanged"),
+        ("tenant.delete", "done"),
+    ]
     drain_app(app)
     assert viral.json("jobs", "show", begun["job_id"])["status"] == "completed"

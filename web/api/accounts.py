@@ -58,13 +58,15 @@ EXAMPLE: JsonDict = {
     "used_today": 1,
     "last_post_at": "2026-11-22T09:30:00Z",
     "connected_at": "2026-11-20T12:00:00Z",
+    "disabled_at": None,
 }
 
 
 class SocialAccount(BaseModel):
     """An account that posts can be made to. `needs_reconnect`: only its owner can open it again, and `reason` says why;
-    its posts wait. `settings` are the platform's options for all its posts, `limits` what the platform last said.
-    `waiting` are posts that are scheduled or under way, `used_today` those of the last 24 hours."""
+    its posts wait. `disabled_at`: since when our people let nothing be posted to it; its posts wait, too. `settings`
+    are the platform's options for all its posts, `limits` what the platform last said. `waiting` are posts that are
+    scheduled or under way, `used_today` those of the last 24 hours."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
@@ -86,6 +88,7 @@ class SocialAccount(BaseModel):
     used_today: int
     last_post_at: datetime | None
     connected_at: datetime
+    disabled_at: datetime | None
 
 
 class SocialAccounts(BaseModel):

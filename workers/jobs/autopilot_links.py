@@ -146,7 +146,11 @@ def _accounts(turn: Turn) -> Accounts:
 
 def _judged(row: Row) -> Account:
     names = ("platform", "status", "reason", "settings")
-    return Account(name=row["username"] or row["external_id"], **{name: row[name] for name in names})
+    return Account(
+        name=row["username"] or row["external_id"],
+        disabled=row["disabled_at"] is not None,
+        **{name: row[name] for name in names},
+    )
 
 
 # --- the video --------------------------------------------------------------------------------------------------------

@@ -325,10 +325,14 @@ def _change_quota(app: App, target: Target, count: int) -> Result:
 def _delete_tenant(app: App, target: Target, arguments: Arguments) -> Result:
     if arguments["name"] not in (tenant_deletion.name_of(app, target.uuid), target.id):
         raise Rejected("that is neither its name nor its id: nothing was deleted")
-    who = (work.current.get().cause or "person:somebody").partition(":")[2]
-    begun = tenant_deletion.begin_deletion(app, target.uuid, who=who, reason=arguments[REASON])
+    begun = tenant_deletion.begin_deletion(app, target.uuid, who=work.current.get().cause or "person:somebody")
     accounts = "".join(f"; account {account}: {says}" for account, says in begun.accounts.items())
-    return Result(Outcome.DONE, f"closed; the job {begun.job_id} deletes what it has{accounts}")
+    closed = "it was closed before" if begun.again else "closed"
+    return Result(
+        Outcome.UNCHANGED if begun.again else Outcome.DONE,
+        f"{closed}; the job {begun.job_id} deletes what it has{accounts}",
+        after={"job_id": begun.job_id, "accounts": begun.accounts},
+    )
 
 
 PERFORMERS: Mapping[str, Performer] = {

@@ -140,7 +140,8 @@ def consent(app: App, tenant_id: UUID, account_id: UUID, *, by: str) -> Overview
         now = app.now(tx)
         tx.autopilot.lock(tenant_id)
         account = _account(tx, tenant_id, account_id)
-        if (wrong := obstacle(_judged(account), now)) is not None:
+        # Its owner may consent while our people let nothing be posted: it holds when they do again.
+        if (wrong := obstacle(replace(_judged(account), disabled=False), now)) is not None:
             raise Conflict(*wrong)
         tx.autopilot.consent(tenant_id, account_id, by, now)
         return _overview(app, tx, tenant_id)
@@ -311,6 +312,7 @@ def _judged(account: Mapping[str, Any]) -> Account:
         reason=account["reason"],
         settings=account["settings"],
         limits=limits_of(account["limits"]),
+        disabled=account["disabled_at"] is not None,
     )
 
 

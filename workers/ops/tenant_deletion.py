@@ -2,12 +2,11 @@
 rest (`workers/jobs/tenants.py`)."""
 
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from db.ops.tenant_rows import KEPT
 from db.transaction import SYSTEM, Tx
-from domain.errors import Conflict, Rejected
-from domain.ops.actions import LONGEST_REASON, Outcome, Result
+from domain.errors import Conflict
 from domain.posting.accounts import AccountStatus
 from workers.app import App
 from workers.jobs.tenants import delete
@@ -28,11 +27,12 @@ ROUNDS = 5
 
 
 class Begun(NamedTuple):
-    """`job_id` deletes the rest; `accounts` says what became of each social account; `kept` what is left, and why."""
+    """`job_id` deletes the rest; `accounts` says what became of each social account that was connected. `again`: the
+    tenant was deleted before."""
 
     job_id: UUID
     accounts: dict[str, str]
-    kept: dict[str, str]
+    again: bool
 
 
 def name_of(app: App, tenant_id: UUID) -> str:
@@ -43,19 +43,15 @@ def name_of(app: App, tenant_id: UUID) -> str:
         return str(tx.tenants.seen(tenant_id)["name"])
 
 
-def begin_deletion(app: App, tenant_id: UUID, *, who: str, reason: str) -> Begun:
+def begin_deletion(app: App, tenant_id: UUID, *, who: str) -> Begun:
     """Mark the tenant as deleted, and enqueue the job that deletes what it has; again, it goes on where it was cut
-    short.
+    short. `who` (`person:ada`) is kept in its ledger; why, in the audit of whoever performs it.
 
     Raises:
         UnknownTenant: there is none of this id.
         Conflict: a subscription runs at Stripe, and would go on being paid; or accounts are connected as fast as they
             are disconnected.
-        Rejected: the reason is missing or too long.
     """
-    reason = reason.strip()
-    if not reason or len(reason) > LONGEST_REASON:
-        raise Rejected(f"give a reason of 1 to {LONGEST_REASON} characters: people will ask why")
     with app.db.transaction(SYSTEM) as tx:
         tx.tenants.seen(tenant_id)
         _check_subscriptions(tx, tenant_id)
@@ -64,14 +60,15 @@ def begin_deletion(app: App, tenant_id: UUID, *, who: str, reason: str) -> Begun
         for each in _connected(app, tenant_id):
             answers[str(each)] = disconnect(app, tenant_id, each).says
         with app.db.transaction(SYSTEM) as tx:
-            job_id = _mark(tx, tenant_id, who=who, reason=reason, accounts=len(answers))
-        if job_id is not None:
-            return Begun(job_id, answers, KEEPS)
+            marked = _mark(tx, tenant_id, who=who)
+        if marked is not None:
+            return Begun(marked[0], answers, again=not marked[1])
     raise Conflict("ACCOUNTS_CONNECTED", "its accounts are being connected right now: try again")
 
 
-def _mark(tx: Tx, tenant_id: UUID, *, who: str, reason: str, accounts: int) -> UUID | None:
-    """Mark it in one commit with the job and the audit; None if an account was connected meanwhile.
+def _mark(tx: Tx, tenant_id: UUID, *, who: str) -> tuple[UUID, bool] | None:
+    """Mark it in one commit with the job, and return that and whether this marked it; None if an account was connected
+    meanwhile.
 
     Raises:
         Conflict: a subscription has begun meanwhile.
@@ -79,30 +76,13 @@ def _mark(tx: Tx, tenant_id: UUID, *, who: str, reason: str, accounts: int) -> U
     tx.identity.lock_organizations()
     # Whoever adds to the tenant, Stripe's events included, has either committed, or finds the mark.
     tx.tenant_rows.lock(tenant_id)
-    before = tx.tenants.seen(tenant_id)
     _check_subscriptions(tx, tenant_id)
     if any(each["status"] != AccountStatus.DISCONNECTED for each in tx.social_accounts.listed(tenant_id)):
         return None
-    if tx.tenant_rows.close(tenant_id):
-        tx.quota.record(tenant_id, "grant", f"person:{who}", tx.quota.lock(tenant_id), amount=0)
-    job_id = delete.enqueue(tx, doomed_id=tenant_id)
-    result = Result(
-        Outcome.DONE,
-        f"closed; the job {job_id} deletes what it has",
-        {"tier": before["subscription_tier"], "accounts": accounts},
-        {"job_id": job_id},
-    )
-    action_id = uuid4()
-    tx.actions.begin(
-        action_id,
-        who=f"person:{who}",
-        action="tenants.delete",
-        target=f"tenant:{tenant_id}",
-        arguments={},
-        reason=reason,
-    )
-    tx.actions.end(action_id, result)
-    return job_id
+    marked = tx.tenant_rows.close(tenant_id)
+    if marked:
+        tx.quota.record(tenant_id, "grant", who, tx.quota.lock(tenant_id), amount=0)
+    return delete.enqueue(tx, doomed_id=tenant_id), marked
 
 
 def _check_subscriptions(tx: Tx, tenant_id: UUID) -> None:

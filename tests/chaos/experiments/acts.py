@@ -10,6 +10,7 @@ from uuid import UUID
 
 from db.ops.tenant_rows import KEPT, owned
 from db.transaction import SYSTEM
+from domain.ops.actions import target
 from domain.queue.job_filters import JobFilter
 from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from simulators.loopback import Loopback, Reply, Request
@@ -23,8 +24,8 @@ from tests.wait import until
 from tests.workers.jobs.test_outgoing import KEY, Shop
 from workers.app import App, build
 from workers.jobs.outgoing import find_due
+from workers.ops.actions import perform
 from workers.ops.bulk import begin, preview
-from workers.ops.tenant_deletion import begin_deletion
 from workers.settings import load
 
 WHO = "person:chaos"
@@ -102,7 +103,7 @@ def one_round(app: App, shops: list[Shop], receiver: Loopback) -> UUID:
     begin(app, chosen.id, who=WHO, reason="chaos")
     for post_id in shop.posts:
         shop.publish(post_id)
-    begin_deletion(app, tenant_id, who="chaos", reason="chaos")
+    perform(app, "tenant.delete", target(f"tenant:{tenant_id}"), {"name": str(tenant_id)}, who=WHO, reason="chaos")
     with app.db.transaction(SYSTEM) as tx:
         find_due.enqueue(tx)
     return tenant_id
@@ -137,7 +138,7 @@ def judge(finding: Finding, app: App, system: System, doomed: list[UUID], shops:
         if (number := system.value(f"SELECT count(*) FROM {name} WHERE tenant_id = %s", (of,)))
     }
     finding.expect(not left, f"rows of deleted tenants are left: {left}")
-    query = "SELECT target, count(*) FROM operator_actions WHERE action = 'tenants.delete' GROUP BY target"
+    query = "SELECT target, count(*) FROM operator_actions WHERE action = 'tenant.delete' GROUP BY target"
     audits = dict(system.rows(query))
     finding.expect(audits == {f"tenant:{of}": 1 for of in doomed}, f"the audit of deletions: {audits}")
     tries = Counter(

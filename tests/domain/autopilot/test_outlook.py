@@ -123,6 +123,7 @@ def test_switched_off_it_says_what_becomes_of_what_is_under_way() -> None:
         pytest.param({"platform": "youtube-shorts"}, "CHOICE_NEEDED", id="YouTube too"),
         pytest.param({"platform": "bluesky", "status": "needs_reconnect"}, "NOT_ACTIVE", id="reconnect"),
         pytest.param({"platform": "bluesky", "status": "disconnected"}, "NOT_ACTIVE", id="disconnected"),
+        pytest.param({"platform": "bluesky", "disabled": True}, "NOT_ACTIVE", id="disabled by our people"),
     ],
 )
 def test_what_a_person_has_to_choose_is_not_chosen_for_them(account: dict[str, Any], code: str | None) -> None:

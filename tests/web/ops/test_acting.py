@@ -323,7 +323,7 @@ def test_a_tenant_is_deleted_by_whoever_types_its_name(app: App, ada: TestClient
 def test_nothing_is_offered_for_a_deleted_tenant(ada: TestClient, app: App) -> None:
     tenant_id = a_tenant(app)
     assert f"tenant.delete?target=tenant%3A{tenant_id}" in ada.get(f"/ops/tenants/{tenant_id}").text
-    begin_deletion(app, tenant_id, who="ada", reason="asked for")
+    begin_deletion(app, tenant_id, who="person:ada")
     page = ada.get(f"/ops/tenants/{tenant_id}").text
     assert "It was deleted" in page
     assert "/ops/act/" not in page

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from db.ops.tenant_rows import KEPT
 from db.transaction import SYSTEM
+from domain.ops.actions import target
 from domain.queue.job_filters import JobFilter
 from simulators.loopback import Loopback, Reply, Request
 from tests.builders import a_tenant, tenant
@@ -23,8 +25,8 @@ from tests.workers.ops.test_tenant_deletion import counts, sql
 from workers.app import App, build
 from workers.engine.outcomes import rescue
 from workers.jobs.outgoing import find_due
+from workers.ops.actions import perform
 from workers.ops.bulk import begin, bulk, preview
-from workers.ops.tenant_deletion import begin_deletion
 from workers.settings import Settings
 
 ADA = "person:ada"
@@ -86,7 +88,10 @@ def test_a_worker_killed_within_a_deletion_leaves_what_the_next_one_deletes(app:
         sql(app, "INSERT INTO generations (tenant_id) SELECT %s FROM generate_series(1, 1500)", of)
         sql(app, "INSERT INTO api_keys (tenant_id, name, prefix, key_hash) VALUES (%s, 'k', 'p', %s)", of, of.bytes)
     before = counts(app, other)
-    job_id = begin_deletion(app, doomed, who="ada", reason="asked for").job_id
+    performed = perform(
+        app, "tenant.delete", target(f"tenant:{doomed}"), {"name": str(doomed)}, who=ADA, reason="asked for"
+    )
+    job_id = UUID(str(performed.after["job_id"]))
     with psycopg.connect(owner_url) as owner:
         owner.execute("SET app.tenant_id = '*'")
         owner.execute("SELECT FROM generations WHERE tenant_id = %s ORDER BY ctid DESC LIMIT 1 FOR UPDATE", (doomed,))
@@ -98,7 +103,7 @@ def test_a_worker_killed_within_a_deletion_leaves_what_the_next_one_deletes(app:
     assert {name for name, count in counts(app, doomed).items() if count} <= KEPT.keys()
     assert counts(app, other) == before
     with app.db.transaction(SYSTEM) as tx:
-        query = "SELECT outcome FROM operator_actions WHERE action = 'tenants.delete' AND target = %s"
+        query = "SELECT outcome FROM operator_actions WHERE action = 'tenant.delete' AND target = %s"
         assert tx.driver.execute(query, (f"tenant:{doomed}",)).fetchall() == [("done",)]
 
 

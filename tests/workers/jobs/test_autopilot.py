@@ -167,18 +167,25 @@ def test_switched_off_it_stops_before_the_next_link_and_takes_back_what_waits(he
     assert here.made(second) == [("bluesky", "scheduled")]
 
 
-def test_an_account_that_is_lost_is_left_out_and_named(here: AutopilotStage):
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ("status = 'needs_reconnect', reason = 'it was revoked'", "has to be connected again (it was revoked)"),
+        ("disabled_at = now()", "our people let nothing be posted to"),
+    ],
+    ids=["lost", "disabled"],
+)
+def test_an_account_that_cannot_be_posted_to_is_left_out_and_named(here: AutopilotStage, changes, says):
     tenant_id = here.tenant(platforms=("bluesky", "tiktok"))
     here.until(tenant_id, "video")
-    lost = "UPDATE social_accounts SET status = 'needs_reconnect', reason = 'it was revoked' WHERE id = %s RETURNING id"
-    here.rows(lost, here.accounts[tenant_id][1])
+    here.rows(f"UPDATE social_accounts SET {changes} WHERE id = %s RETURNING id", here.accounts[tenant_id][1])
 
     [chain] = here.until(tenant_id, "posts")
 
     assert here.made(tenant_id) == [("bluesky", "scheduled")]
-    [says] = [message for kind, message in here.events(chain) if kind == "left_out"]
-    assert says.startswith(f"not posted to {here.accounts[tenant_id][1]} on tiktok: ")
-    assert "has to be connected again (it was revoked)" in says
+    [line] = [message for kind, message in here.events(chain) if kind == "left_out"]
+    assert line.startswith(f"not posted to {here.accounts[tenant_id][1]} on tiktok: ")
+    assert says in line
 
 
 def test_nothing_is_made_for_an_account_whose_owner_took_a_needed_choice_back(here: AutopilotStage):

@@ -28,7 +28,7 @@ from workers.app import App
 from workers.jobs.generation import generate_concepts
 from workers.jobs.quota import reset_due
 from workers.ops import overview, tenants
-from workers.ops.acting import retry_job
+from workers.ops.acting import Within, retry_job
 from workers.ops.actions import perform
 from workers.ops.bulk import begin, bulk, preview
 from workers.ops.jobs import enqueue, of_job
@@ -52,7 +52,7 @@ def sql(app: App, statement: str, *values: object) -> list[Any]:
 
 def a_deleted_tenant(app: App, **columns: Any) -> UUID:
     tenant_id = a_tenant(app, **columns)
-    begin_deletion(app, tenant_id, **WHY)
+    begin_deletion(app, tenant_id, who="person:ada")
     return tenant_id
 
 
@@ -129,9 +129,9 @@ def test_an_ended_job_of_it_is_not_begun_again(app: App) -> None:
         failed,
         tenant_id,
     )
-    begin_deletion(app, tenant_id, **WHY)
+    begin_deletion(app, tenant_id, who="person:ada")
     with pytest.raises(TenantDeleted), app.db.transaction(SYSTEM) as tx:
-        retry_job(tx, app.job_types, of_job(failed), {})
+        retry_job(Within(tx, app.job_types, tx.now()), of_job(failed), {})
     shown = preview(app, "job.retry", who="person:ada", targets=[of_job(failed)])
     begin(app, shown.id, who="person:ada", reason="mended")
     sql(
@@ -170,7 +170,7 @@ def test_many_who_begin_something_while_it_is_deleted_leave_nothing(app: App) ->
         with ThreadPoolExecutor(8) as threads:
             results = [threads.submit(begin, n) for n in range(8)]
             start.wait()
-            job_id = begin_deletion(app, tenant_id, **WHY).job_id
+            job_id = begin_deletion(app, tenant_id, who="person:ada").job_id
             [before] = sql(app, "SELECT count(*) FROM job_queue WHERE tenant_id = %s", tenant_id)
             answers = [each.result() for each in results]
         assert set(answers) <= {"refused", "done 20"}
@@ -231,7 +231,7 @@ def test_events_in_any_order_around_the_deletion_never_make_it_pay_again(app: Ap
         for step in order:
             if step == 3:
                 try:
-                    begin_deletion(app, tenant_id, **WHY)
+                    begin_deletion(app, tenant_id, who="person:ada")
                     deleted = True
                 except Conflict as error:
                     refused.append(error.code)
@@ -259,7 +259,7 @@ def test_of_a_deletion_and_a_checkout_at_once_one_wins(app: App) -> None:
         def delete(of: UUID = tenant_id, start: threading.Barrier = start) -> bool:
             start.wait()
             try:
-                begin_deletion(beside(app), of, **WHY)
+                begin_deletion(beside(app), of, who="person:ada")
             except Conflict:
                 return False
             return True
@@ -280,7 +280,7 @@ def test_of_a_deletion_and_a_checkout_at_once_one_wins(app: App) -> None:
 
 def test_its_quota_has_no_next_month(app: App) -> None:
     tenant_id = a_tenant(app, used_quota=3)
-    begin_deletion(app, tenant_id, **WHY)
+    begin_deletion(app, tenant_id, who="person:ada")
     drain(app)
     sql(
         app,
@@ -306,7 +306,7 @@ def test_events_of_its_people_do_not_open_it_again(app: App) -> None:
     """Whoever comes back gets a tenant of their own."""
     apply(app, created())
     first = the_user(app)["tenant_id"]
-    begin_deletion(app, first, **WHY)
+    begin_deletion(app, first, who="person:ada")
     drain(app)
     assert sql(app, "SELECT 1 FROM users WHERE clerk_id = %s", ADA.user_id) == []
     apply(app, updated(first_name="Ida"))
@@ -320,7 +320,7 @@ def test_whoever_works_in_it_and_is_at_home_elsewhere_works_there(app: App) -> N
     apply(app, created())
     home, place = the_user(app)["tenant_id"], a_tenant(app)
     sql(app, "UPDATE users SET tenant_id = %s, role = 'MEMBER'", place)
-    begin_deletion(app, place, **WHY)
+    begin_deletion(app, place, who="person:ada")
     drain(app)
     assert (the_user(app)["tenant_id"], the_user(app)["role"]) == (home, "ADMIN")
 
@@ -347,9 +347,9 @@ def test_it_is_listed_where_it_is_asked_for_and_hurts_nobody(app: App) -> None:
 def test_a_deletion_again_changes_no_mark(app: App) -> None:
     tenant_id = a_deleted_tenant(app)
     at = tenant(app, tenant_id)["deletion_began_at"]
-    begin_deletion(app, tenant_id, **WHY)
+    begin_deletion(app, tenant_id, who="person:ada")
     drain(app)
-    begin_deletion(app, tenant_id, **WHY)
+    begin_deletion(app, tenant_id, who="person:ada")
     drain(app)
     assert tenant(app, tenant_id)["deletion_began_at"] == at
     assert len(sql(app, "SELECT 1 FROM quota_ledger WHERE tenant_id = %s AND kind = 'grant'", tenant_id)) == 1

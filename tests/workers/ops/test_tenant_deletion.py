@@ -17,6 +17,7 @@ from db.ops import tenant_rows
 from db.schema.tables import metadata
 from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected, UnknownTenant
+from domain.ops.actions import target
 from domain.videos.media import object_key
 from tests.builders import a_tenant, beside, job_row, tenant
 from tests.cutting import Died, Moments, rescue_all, watched
@@ -24,8 +25,9 @@ from tests.db.test_isolation import World, a_world
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.media import keep
+from workers.ops.actions import perform
 from workers.ops.support import change_quota
-from workers.ops.tenant_deletion import begin_deletion
+from workers.ops.tenant_deletion import KEEPS, begin_deletion
 from workers.ops.tenant_export import export_tenant
 
 OWNED = [table.name for table in metadata.sorted_tables if "tenant_id" in table.c]
@@ -218,7 +220,7 @@ def test_nothing_is_left_but_what_is_kept_and_nobody_elses_row_moves(world: Worl
     sql(app, "DELETE FROM stripe_subscriptions")
     sql(app, "UPDATE media SET extension = 'mp4'")
     before, wrong = counts(app, world.b), wrong_sums(app)
-    begun = begin_deletion(app, world.a, who="ada", reason="asked for by mail")
+    begun = begin_deletion(app, world.a, who="person:ada")
     drain(app)
     assert "its posts are empty" in job_row(app, begun.job_id)["error_message"]
     assert job_row(app, begun.job_id)["status"] == "pending", "posts wait until nothing remembers the submission"
@@ -234,7 +236,7 @@ def test_nothing_is_left_but_what_is_kept_and_nobody_elses_row_moves(world: Worl
     assert {name for name, count in left.items() if count} == {*tenant_rows.KEPT}
     assert counts(app, world.b) == before
     assert tenant(app, world.a)["name"] == "deleted"
-    assert set(left) & begun.kept.keys() == tenant_rows.KEPT.keys()
+    assert set(left) & KEEPS.keys() == tenant_rows.KEPT.keys()
     assert wrong_sums(app) <= wrong, "the world's rows are made one by one; none is worse for the deletion"
 
 
@@ -247,7 +249,7 @@ def test_it_goes_on_wherever_a_process_dies(app: App, tmp_path: Path) -> None:
     tenant_id = a_tenant(app)
     a_file(app, tenant_id, tmp_path, b"bytes")
     sql(app, "INSERT INTO job_queue (job_type, tenant_id) VALUES ('upkeep.prune', %s)", tenant_id)
-    job_id = begin_deletion(app, tenant_id, who="ada", reason="asked for").job_id
+    job_id = begin_deletion(app, tenant_id, who="person:ada").job_id
     at, died = 0, True
     while died:
         moments = Moments(at, _die, within_transactions=True)
@@ -275,8 +277,8 @@ def test_it_waits_for_a_job_at_work_and_is_enqueued_once(app: App) -> None:
         " VALUES (%s, 'upkeep.prune', %s, 'running', gen_random_uuid(), 1, now())",
         *(running, tenant_id),
     )
-    first = begin_deletion(app, tenant_id, who="ada", reason="asked for")
-    assert begin_deletion(app, tenant_id, who="ada", reason="asked for again").job_id == first.job_id
+    first = begin_deletion(app, tenant_id, who="person:ada")
+    assert begin_deletion(app, tenant_id, who="person:ada").job_id == first.job_id
     drain(app)
     assert job_row(app, running)["cancel_requested_at"] is not None
     assert job_row(app, first.job_id)["status"] == "pending"
@@ -297,9 +299,9 @@ def test_a_subscription_that_runs_keeps_it(app: App) -> None:
         " VALUES ('sub_1', 'cus_1', 'active', now(), now(), now(), 1)",
     )
     with pytest.raises(Conflict, match="sub_1 runs at Stripe"):
-        begin_deletion(app, tenant_id, who="ada", reason="asked for")
-    with pytest.raises(Rejected, match="give a reason"):
-        begin_deletion(app, tenant_id, who="ada", reason=" ")
+        begin_deletion(app, tenant_id, who="person:ada")
+    with pytest.raises(Rejected, match="say why"):
+        perform(app, "tenant.delete", target(f"tenant:{tenant_id}"), {"name": str(tenant_id)}, who="person:ada")
     assert tenant(app, tenant_id)["name"] != "deleted"
     sql(app, "UPDATE stripe_subscriptions SET status = 'canceled'")
-    begin_deletion(app, tenant_id, who="ada", reason="asked for")
+    begin_deletion(app, tenant_id, who="person:ada")
