@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check lint types format lock reference bench chaos soak attack converge shell clean
+.PHONY: help setup run demo test proofs check lint types format lock reference bench chaos soak attack converge shell clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -29,11 +29,17 @@ run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (C
 demo: setup  ## Show a living world on the operator's page within a minute: simulated (ARGS="--seconds 60 --seed 7 --port 8000 --home DIR")
 	@$(BIN)/viral dev demo $(ARGS)
 
-test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part, TEST_SEED=7 for draws of before)
-	@folder=$$(mktemp -d) && { PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --basetemp=$$folder/tests $(ARGS); \
-	outcome=$$?; rm -rf $$folder; exit $$outcome; }
+# Of the tests with a marker, or of those without; what is made is kept where nobody else looks.
+PYTEST = folder=$$(mktemp -d) && { PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	--basetemp=$$folder/tests -m "$(1)" $(ARGS); outcome=$$?; rm -rf $$folder; exit $$outcome; }
 
-check: lint types test  ## All that CI runs
+test: setup  ## Run the suite on real servers, in less than 8 minutes (ARGS="-k quota" for a part, TEST_SEED=7 for draws of before)
+	@$(call PYTEST,not proof)
+
+proofs: setup  ## Run the tests that take long: whole systems, kills at every moment, every page in a browser (ARGS as of test)
+	@$(call PYTEST,proof)
+
+check: lint types test proofs  ## All that CI runs
 
 lint: setup  ## Style
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from local.home import passwords
 from local.postgres import APP, OWNER, SUPERUSER, EmbeddedPostgres
 from local.valkey import EmbeddedRedis
 from simulators.stripe.api import StripeSimulator
+from tests import tiers
 from tests.builders import NOV_22
 from tests.cli import browser
 from tests.drain import drain as drain_app
@@ -66,6 +67,25 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cases that a proof leaves to the suite (`but=`) are no proofs."""
+    for item in items:
+        if any(tiers.leaves_to_the_suite(mark, item.name) for mark in item.own_markers):
+            item.own_markers[:] = [mark for mark in item.own_markers if mark.name != tiers.PROOF]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what has become too slow for the suite. It fails nothing: how fast it is, is the machine's affair."""
+    if config.option.markexpr != tiers.SUITE:
+        return
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    if slow := tiers.slowest([each for each in reports if isinstance(each, pytest.TestReport)]):
+        terminalreporter.section(f"over {tiers.LONG:g} s, and no proof (see pyproject.toml)")
+        for line in slow:
+            terminalreporter.write_line(line)
 
 
 def pytest_report_header() -> str:
@@ -110,9 +130,12 @@ class Servers:
 
 @pytest.fixture(scope="session", autouse=True)
 def _heed_interrupts() -> None:
-    """What a shell starts in the background ignores SIGINT, and so would all that the tests start."""
+    """What a shell starts in the background ignores SIGINT, under `nohup` SIGHUP, and so would all that tests start."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        # So wants it `nohup`, of the run and not of what tests start: a program does not inherit a handler.
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A short form of every attack, by the same code as `python -m tests.attack`, in every run of the suite.
+"""A short form of every attack, by the same code as `python -m tests.attack`: some in the suite, all as proofs.
 
 How long webhooks take is not judged here, since the machine has other work: that each is answered is.
 """
@@ -13,6 +13,14 @@ from tests.attack.catalogue import every_attack
 from tests.attack.stage import PASSED, Attack, Limits, carry_out
 from tests.attack.target import System, Target, own_system
 
+QUICK = [
+    "200 clients from one address",
+    "compressed bodies",
+    "headers behind the body",
+    "nothing at all (for comparison)",
+    "what is not HTTP/1.1",
+]
+
 
 @pytest.fixture(scope="module")
 def attacked() -> Iterator[tuple[System, Target]]:
@@ -21,6 +29,7 @@ def attacked() -> Iterator[tuple[System, Target]]:
         yield own, stack.enter_context(own.web())
 
 
+@pytest.mark.proof(but=QUICK)
 @pytest.mark.parametrize("each", [each for each in every_attack() if each.slice], ids=lambda each: each.name)
 def test_an_attack_costs_little_and_stops_no_webhook(attacked: tuple[System, Target], each: Attack) -> None:
     own, target = attacked

@@ -70,6 +70,7 @@ def test_the_measures_are_those_that_have_figures() -> None:
     assert sorted(name for names in ALIKE for name in names) == sorted(MEASURES)
 
 
+@pytest.mark.proof(but=["enqueue-or-quota"])
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("alike", ALIKE, ids="-or-".join)
 def test_a_measure_finds_its_figures(plan: Plan, alike: tuple[str, ...]) -> None:
@@ -217,6 +218,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
 # --- the command -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_quick_run_writes_its_report_and_strict_is_about_the_bars(tmp_path: Path) -> None:
     ran = subprocess.run(
         [*QUICKLY, "--only", "enqueue", "--strict", "--report", tmp_path / "bench.json"],
@@ -260,6 +262,7 @@ def runs(module: str, process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("number", "amid"), [(signal.SIGINT, "benchmarks.ours setup"), (signal.SIGTERM, "benchmarks.worker:start")]
 )

@@ -189,6 +189,7 @@ def fleet(app: App, tmp_path: Path, fork_server: ForkServer) -> Iterator[Fleet]:
 Strike = Callable[[Fleet], None]
 
 
+@pytest.mark.proof(but=["effect"])
 @pytest.mark.parametrize("moment", ["begun", "effect"])
 def test_a_worker_killed_in_the_middle_of_a_handler_has_its_job_finished_once_by_another(
     fleet: Fleet, moment: str

@@ -37,6 +37,7 @@ def begin(fleet: Fleet, name: str) -> UUID:
     return job_id
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("killed", ["process", "dyno"])
 def test_a_worker_killed_while_it_draws_takes_ffmpeg_along(fleet: Fleet, killed: str) -> None:
     """The kernel kills each child with its parent, and the death of the dyno's first process ends the worker."""
@@ -88,6 +89,7 @@ def test_a_process_draws_as_many_as_it_may_and_runs_other_jobs_meanwhile(fleet: 
     assert len(drawing(fleet.folder)) == 2
 
 
+@pytest.mark.proof
 def test_hundreds_of_jobs_wait_for_others_without_holding_anybody_up(fleet: Fleet) -> None:
     """Each comes back three times. A poll takes milliseconds, and what waits between two of them is a row."""
     fleet.start_and_sign_on()

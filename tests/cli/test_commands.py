@@ -570,6 +570,7 @@ def test_the_doctor_fails_an_owner_whom_row_level_security_does_not_bind(viral: 
     assert says.startswith("careless owns the tables and is no member of viral_app: GRANT viral_app TO careless")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("command", [("worker",), ("web",), ("scheduler",), ("jobs", "list")])
 def test_a_role_without_rights_is_explanation_in_one_line(
     viral: Shell, owner_url: str, command: tuple[str, ...]
@@ -817,6 +818,7 @@ def test_a_word_alone_shows_its_commands(nothing_runs: Shell) -> None:
         assert "Commands:" in nothing_runs.senseless(*words)
 
 
+@pytest.mark.proof
 def test_a_reader_who_has_seen_enough_causes_no_traceback(environment: dict[str, str], app: App) -> None:
     with app.db.transaction(SYSTEM) as tx:
         for _ in range(300):

@@ -74,6 +74,7 @@ def demo() -> Iterator[Running]:
     folder.rmdir()  # nothing else is left
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 def test_every_page_is_full_and_says_that_it_is_simulated(demo: Running) -> None:
     for path in PAGES:

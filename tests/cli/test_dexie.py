@@ -322,6 +322,7 @@ def parts_of_a_hostile_file() -> Iterator[bytes]:
     yield b"}"
 
 
+@pytest.mark.proof
 def test_no_more_than_a_few_records_are_in_memory_whatever_the_file_is(viral: Shell, ada: UUID, tmp_path: Path) -> None:
     path = tmp_path / "hostile.json"
     with path.open("wb") as file:

@@ -85,6 +85,7 @@ def test_debian_has_its_packages() -> None:
     assert policy.count("Candidate: ") - policy.count("Candidate: (none)") == len(packages)
 
 
+@pytest.mark.proof
 def test_its_commands_work_on_the_context_with_the_pinned_packages(
     context: Path, bin_folder: Path, servers: Servers, empty_database: str, redis_url: str
 ) -> None:

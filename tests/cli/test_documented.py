@@ -146,6 +146,7 @@ def test_what_is_printed_is_compared() -> None:
     assert difference(("one",), "one\ntwo\n") is not None
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 def test_the_tour_is_as_it_says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """All of its commands, on a system that `viral up` has started: it takes as long as that does."""

@@ -44,6 +44,7 @@ def temporary() -> dict[str, str]:
     return {"TMPDIR": str(folder)}
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 def test_each_number_is_the_curve_at_its_age_and_nothing_is_left(temporary: dict[str, str]) -> None:
     # Of the first seeds, this one's video is the shortest.
@@ -73,6 +74,7 @@ def test_each_number_is_the_curve_at_its_age_and_nothing_is_left(temporary: dict
     folder.rmdir()  # it is empty
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_whoever_stops_it_finds_nothing_left(temporary: dict[str, str], tmp_path: Path, number: int) -> None:
     output, folder = tmp_path / "out", Path(temporary["TMPDIR"])

@@ -211,6 +211,7 @@ def leave_odd_rows(place: Place, rng: random.Random) -> None:
         place.insert("job_queue", row)
 
 
+@pytest.mark.proof(but=["without"])
 @pytest.mark.parametrize(("seed", "rules"), [(1, True), (2, False)], ids=["with the rules", "without"])
 def test_honest_neighbours_of_hundreds_of_odd_rows_run_and_are_listed(
     place: Place, viral: Shell, seed: int, rules: bool

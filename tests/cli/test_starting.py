@@ -60,6 +60,7 @@ def environment(environment: dict[str, str], port: int, tmp_path: Path) -> dict[
     return environment | sizes
 
 
+@pytest.mark.proof
 def test_on_a_server_that_only_reads_they_wait_say_why_and_begin_when_it_writes(
     environment: dict[str, str], owner_url: str, database: str, port: int
 ) -> None:
@@ -82,6 +83,7 @@ def test_on_a_server_that_only_reads_they_wait_say_why_and_begin_when_it_writes(
             assert not any("Traceback" in str(them.written(role)) for role in ROLES)
 
 
+@pytest.mark.proof
 def test_on_a_schema_of_a_newer_release_they_refuse_to_begin_until_somebody_goes_back(
     environment: dict[str, str], viral: Shell, owner_url: str
 ) -> None:
@@ -115,6 +117,7 @@ def writes(viral: Shell) -> tuple[int, str]:
     return result.code, next((each["says"] for each in json.loads(result.out) if each["check"] == "writes"), "")
 
 
+@pytest.mark.proof
 def test_the_doctor_names_what_keeps_an_event_from_being_stored(viral: Shell, servers: Servers, owner_url: str) -> None:
     assert writes(viral) == (0, "an event would be stored")
     with refusing(owner_url, "webhook_events", "53100"):

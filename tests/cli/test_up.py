@@ -271,6 +271,7 @@ def test_simulated_platforms_are_what_every_process_and_every_other_shell_meets(
     assert log.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.proof
 def test_five_commands_from_an_account_to_what_became_of_a_post(
     running: Up, viral: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +363,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.proof
 def test_ctrl_c_stops_all_in_order_and_the_next_start_has_the_data_also_after_a_kill(
     up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -427,6 +429,7 @@ def assert_each_process_knows_what_it_uses(up: Up, run: subprocess.Popen[str]) -
     }
 
 
+@pytest.mark.proof
 def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(up: Up) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -57,6 +57,7 @@ def count(app: App, table: Any) -> int:
 # --- one command makes a concept an MP4 that the platforms take ----------------------------------------------------
 
 
+@pytest.mark.proof
 def test_one_command_makes_a_file_that_every_platform_takes_and_a_file_of_ones_own_is_a_video_too(
     viral: Shell, app: App, tenant_id: UUID, generation: UUID, tmp_path: Path
 ) -> None:

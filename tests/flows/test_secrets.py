@@ -31,6 +31,7 @@ SENT |= {"luma_agents_api_key", "runwayml_api_secret", "youtube_api_key", "crede
 
 
 # It takes its time: it does what all other tests of the shell, the API and the outside do, and imports every SDK.
+@pytest.mark.proof
 def test_no_secret_is_seen(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

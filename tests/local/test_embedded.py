@@ -269,6 +269,7 @@ def test_killed_it_leaves_no_server_and_the_next_start_has_the_data(
         assert redis_at(embedded.urls.redis_url).get("kept") == "too"
 
 
+@pytest.mark.proof
 @on_linux
 def test_killed_while_it_starts_it_leaves_nothing_in_the_way(home: Path, elsewhere: Callable[[], Elsewhere]) -> None:
     up = elsewhere()
@@ -452,6 +453,7 @@ def test_an_installed_postgres_can_be_used_instead(home: Path, major: int) -> No
         rows(embedded.urls.database_url, "create role another nologin; alter role viral_app set jit = off")
 
 
+@pytest.mark.proof
 @as_root
 @pytest.mark.parametrize("how", ["another user", "a user namespace", "a private folder"])
 def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) -> None:
@@ -480,6 +482,7 @@ def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) ->
     assert (within / "postgres").stat().st_uid == (0 if how == "a user namespace" else nobody().uid)
 
 
+@pytest.mark.proof
 @as_root
 def test_the_data_moves_along_when_another_way_has_to_be_taken(home: Path) -> None:
     make_home(home)
@@ -491,6 +494,7 @@ def test_the_data_moves_along_when_another_way_has_to_be_taken(home: Path) -> No
     assert visits == [("another user",), ("a private folder",), ("another user",)]
 
 
+@pytest.mark.proof
 @as_root
 def test_binaries_that_others_cannot_reach_are_copied(home: Path) -> None:
     make_home(home)
@@ -570,6 +574,7 @@ def test_an_ordinary_user_needs_nothing_special(home: Path) -> None:
     assert mode(home) == 0o711  # as it was made
 
 
+@pytest.mark.proof
 @as_root
 @on_linux
 def test_a_user_without_a_name_gets_one_in_a_namespace(home: Path) -> None:

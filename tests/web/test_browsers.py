@@ -201,6 +201,7 @@ TRY = f"""(async () => {{ {SHOWN}
 }})()"""
 
 
+@pytest.mark.proof
 def test_the_page_shows_every_operation_and_tries_one_without_another_server(
     web: Web, page: browser.Page, app: App
 ) -> None:

@@ -82,6 +82,7 @@ def mutated(draw: st.DrawFn) -> Body:
     return body
 
 
+@pytest.mark.proof
 @given(mutated())
 @HERE
 def test_a_mutated_event_is_applied_or_refused_as_a_whole(app: App, web: Web, body: Body) -> None:

@@ -66,6 +66,7 @@ def written(app: App) -> list[Any]:
     return [sorted(map(str, ask(app, f"SELECT to_jsonb(t) FROM {table} t"))) for table in WRITTEN]
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("web")
 @given(body=st.one_of(nearly(), nearly(), nearly(), any_json, st.binary()))
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))

@@ -430,6 +430,7 @@ def test_readiness_writes_to_redis_and_says_what_it_refuses(deps: WebDeps, tmp_p
     assert (ready.status_code, ready.json()["status"], ready.json()["redis"]) == (200, "degraded", "refuses writes")
 
 
+@pytest.mark.proof
 def test_without_postgres_webhooks_are_refused_for_now_and_received_when_it_is_back(
     deps: WebDeps, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ class Cut(BaseException):
     """A kill."""
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 def test_a_migration_that_is_killed_between_its_commits_goes_on(
     servers: Servers, empty_database: str, monkeypatch: pytest.MonkeyPatch
@@ -421,6 +422,7 @@ def test_gaps_of_critiques_that_are_there_get_the_other_sign_and_have_it_back_be
     assert [gap for (gap,) in rows(url, found)] == gaps
 
 
+@pytest.mark.proof
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(OWNER, empty_database)
     newest = migrate.newest()

@@ -181,6 +181,7 @@ def test_a_move_that_dies_has_not_happened(app: App, owner_url: str) -> None:
     assert move(app).count == 20
 
 
+@pytest.mark.proof
 def test_fifty_thousand_are_moved_along_the_index_and_claims_do_not_wait(app: App, owner_url: str) -> None:
     """Past what was scheduled long ago for much later, whatever the statistics say."""
     with psycopg.connect(owner_url, autocommit=True) as owner:

@@ -488,6 +488,7 @@ def test_any_json_in_any_place_gives_a_fact_or_names_the_field(
 EACH_KIND: list[Any] = [None, True, -1, 1.5, 10**30, "", "x\0", "\ud800", [], [None], {}, {"id": {}}]
 
 
+@pytest.mark.proof
 def test_no_value_of_no_kind_in_any_place_at_all_is_an_accident() -> None:
     """Every place of every body, with one value of each JSON kind: exhaustive where the property test samples."""
     for body in REAL:

@@ -181,6 +181,7 @@ def test_a_tenant_with_fifty_concepts_a_month_sees_none_twice_in_90_days() -> No
     assert len({past.title for past in past}) == 150
 
 
+@pytest.mark.proof
 @settings(max_examples=15, deadline=None)
 @given(
     untold=st.sets(st.integers(0, 1100), max_size=30),

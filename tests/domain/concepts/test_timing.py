@@ -77,6 +77,7 @@ def changes(zone: ZoneInfo, year: int) -> list[datetime]:
     return [noons[10], *changed]
 
 
+@pytest.mark.proof
 def test_an_hourly_look_serves_every_day_once_in_every_zone_at_every_hour() -> None:
     """Also the day whose hour the clock skips, and the one that has it twice."""
     looked_at = set()

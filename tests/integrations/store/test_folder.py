@@ -80,6 +80,7 @@ def test_every_error_of_a_disk_is_worth_another_try(code: int) -> None:
     assert "/a/secret" not in str(raised.value)
 
 
+@pytest.mark.proof
 def test_a_process_that_is_killed_in_the_middle_leaves_no_half_under_the_key(tmp_path: Path) -> None:
     """Killed after each of many moments; whatever is under the key then is whole."""
     content = os.urandom(30 * 1024 * 1024)

@@ -113,6 +113,7 @@ def test_a_cdn_gets_the_path_and_the_signature(moto: str) -> None:
     assert "X-Amz-Signature=" in address
 
 
+@pytest.mark.proof
 def test_a_large_file_is_never_in_memory(moto: str, tmp_path: Path) -> None:
     """Parts of 8 MB are, two at a time."""
     path = tmp_path / "large.mp4"

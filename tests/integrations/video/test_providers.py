@@ -319,6 +319,7 @@ def test_odd_states_end_nothing_and_break_nothing(case: Case) -> None:
             assert len(f"{status.reason}{status.code}") < 700
 
 
+@pytest.mark.proof(but=["luma", "runway"])
 def test_odd_ends_break_nothing(case: Case) -> None:
     job = case.accepted()
     for value, ended in product(ODD, ENDED):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
@@ -37,6 +38,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.proof
 def test_no_request_breaks_the_api_or_its_description(app: App) -> None:
     tenant_id = a_tenant(app)
     key = a_key(app, tenant_id, *sorted(set(ApiScope) - {ApiScope.BILLING_WRITE}))

@@ -47,6 +47,7 @@ SECONDS, CLIENTS = 4, 200
 # --- the slice of `python -m tests.soak` --------------------------------------------------------------------
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("tenants", [50, 1])
 def test_whatever_a_crowd_asks_it_is_answered(
     servers: Servers,

@@ -81,6 +81,7 @@ def pages(servers: Servers, template: str) -> Iterator[list[str]]:
         app.close()
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_axe_finds_nothing(page: browser.Page, pages: list[str]) -> None:
     """Each page at a desk in the light and on a phone in the dark: that is each theme and each width."""
@@ -99,6 +100,7 @@ def test_axe_finds_nothing(page: browser.Page, pages: list[str]) -> None:
     assert [each for each in page.complaints() if "status of 40" not in each] == []
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_all_is_reached_by_keyboard_and_shows_it(page: browser.Page, pages: list[str]) -> None:
     page.show_as(width=DESK, height=900)
@@ -123,6 +125,7 @@ def test_all_is_reached_by_keyboard_and_shows_it(page: browser.Page, pages: list
             assert [html for html in missed.values() if 'type="radio"' not in html] == [], address
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_no_page_needs_a_script(page: browser.Page, pages: list[str]) -> None:
     page.without_scripts()

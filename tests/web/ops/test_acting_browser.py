@@ -55,6 +55,7 @@ def failures(app: App, count: int) -> list[UUID]:
     return jobs
 
 
+@pytest.mark.proof(but=["False"])
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_job_and_a_group_of_failures_are_retried_from_the_page_alone(
@@ -98,6 +99,7 @@ def test_what_is_ticked_stays_ticked_while_the_page_is_live(app: App, page: brow
     assert ticked == [f"job:{jobs[1]}"]
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_axe_finds_nothing_where_one_acts(app: App, page: browser.Page, origin: str) -> None:
     """On the confirm page of each kind of field, the audit, and a bulk action before and after its start."""

@@ -88,6 +88,7 @@ def behind(settings: Settings, tmp_path: Path) -> Iterator[Behind]:
         yield Behind(f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", tmp_path / "web.log")
 
 
+@pytest.mark.proof
 def test_a_browser_behind_nginx_signs_in_follows_a_page_and_acts(behind: Behind) -> None:
     own = {"Origin": behind.documented, "Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
     with httpx.Client(base_url=behind.documented, headers=own, timeout=30) as browser:

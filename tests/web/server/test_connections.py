@@ -349,6 +349,7 @@ def data_packets(wire: Wire) -> int:
     return found
 
 
+@pytest.mark.proof
 def test_an_answered_webhook_leaves_nothing_to_the_garbage_collector() -> None:
     with house() as web, web.wire() as wire:
         gc.collect()

@@ -236,6 +236,7 @@ def test_a_step_that_was_done_is_remembered_through_an_outage(bench: App, owner_
 # --- life and death -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_process_whose_heartbeats_were_refused_is_heard_again_at_once(bench: App, servers: Servers) -> None:
     logs.configure("console", "INFO")
     runner = bench.runner()

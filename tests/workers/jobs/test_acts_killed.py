@@ -82,6 +82,7 @@ def waits_for_a_lock(owner_url: str) -> bool:
     return row is not None and row[0] > 0
 
 
+@pytest.mark.proof
 def test_a_worker_killed_within_a_deletion_leaves_what_the_next_one_deletes(app: App, owner_url: str) -> None:
     doomed, other = a_tenant(app), a_tenant(app)
     for of in (doomed, other):
@@ -107,6 +108,7 @@ def test_a_worker_killed_within_a_deletion_leaves_what_the_next_one_deletes(app:
         assert tx.driver.execute(query, (f"tenant:{doomed}",)).fetchall() == [("done",)]
 
 
+@pytest.mark.proof
 def test_a_worker_killed_within_a_bulk_action_acts_on_each_thing_once(app: App, owner_url: str) -> None:
     """Some of its transactions are committed by then, one is not, and the others have not begun."""
     sql(

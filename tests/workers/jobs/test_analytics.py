@@ -363,6 +363,7 @@ def test_what_a_restore_has_lost_was_not_missed_for_want_of_a_worker(here: PostS
     assert missed(here, before)["24h"] == NOT_IN_TIME
 
 
+@pytest.mark.proof
 def test_a_process_may_die_at_any_moment_of_collecting(here: PostStage) -> None:
     """Before and after each commit and each call, of which there are two; every third moment, each time others."""
     tenant_id = here.tenant()

@@ -115,6 +115,7 @@ RARE = st.one_of(
 )
 
 
+@pytest.mark.proof
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12, deadline=None)
 @given(
     events=st.tuples(st.lists(COMMON, min_size=2, max_size=10), st.lists(RARE, max_size=2)).flatmap(

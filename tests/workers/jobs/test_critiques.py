@@ -190,6 +190,7 @@ def test_an_answer_that_is_paid_for_is_kept_whatever_came_since(app: App, *, sin
     assert (written["model"], len(written["evidence"])) == ("anthropic/model", 1 if single else 5)
 
 
+@pytest.mark.proof
 def test_a_critique_that_is_cut_off_anywhere_is_whole_or_not_there_and_paid_for_once(app: App) -> None:
     for at in range(100):
         model = Model()

@@ -35,6 +35,7 @@ def online(settings: Settings, llm: LlmSimulator) -> Iterator[App]:
     app.close()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("moment", "calls"), [("asked", 2), ("answered", 1)])
 def test_a_worker_killed_around_the_models_answer_leaves_one_critique(
     online: App, llm: LlmSimulator, owner_url: str, moment: str, calls: int

@@ -32,6 +32,7 @@ def here(settings: Settings, tmp_path: Path, a_clip: bytes) -> Iterator[Stage]:
         yield replace(made, app=replace(made.app, ports=replace(made.app.ports, studio=STUDIO)))
 
 
+@pytest.mark.proof
 def test_a_storyboard_and_a_bought_clip_are_taken_by_every_platform(here: Stage) -> None:
     tenant_id = here.tenant()
     drawn = here.ask(tenant_id, a_concept(segments=1, seconds=3))
@@ -51,6 +52,7 @@ def test_a_storyboard_and_a_bought_clip_are_taken_by_every_platform(here: Stage)
     assert here.budget(tenant_id).spent == here.bill()
 
 
+@pytest.mark.proof
 def test_a_clip_that_cannot_be_decoded_is_paid_and_its_slide_is_shown(here: Stage) -> None:
     tenant_id = here.tenant()
     here.bills["runway"].media = MP4  # whole, as far as its boxes tell

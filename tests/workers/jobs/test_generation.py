@@ -404,6 +404,7 @@ def _block_saving(owner: psycopg.Connection[Any]) -> None:
     owner.execute("SELECT FROM tenants FOR NO KEY UPDATE")
 
 
+@pytest.mark.proof
 def test_a_kill_between_the_models_answer_and_the_save_asks_and_counts_once(
     online: App, llm: LlmSimulator, owner_url: str
 ) -> None:

@@ -163,6 +163,7 @@ def test_what_does_not_stand_the_backtest_is_written_down_and_rests(app: App) ->
     assert len(steps(app, ada.id)) == 1
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("planted")
 def test_others_outcomes_are_asked_without_their_names(app: App) -> None:
     others = [Learning(app) for _ in range(5)]

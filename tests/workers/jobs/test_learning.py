@@ -248,6 +248,7 @@ def test_many_jobs_of_one_tenant_at_once_learn_each_outcome_once(app: App) -> No
     assert is_the_fold(ada)
 
 
+@pytest.mark.proof
 def test_a_job_that_is_cut_off_anywhere_leaves_the_fold_of_what_is_learned(app: App) -> None:
     """Before and after each commit: of a batch, of a page of a fold anew, of its result."""
     for at in range(100):

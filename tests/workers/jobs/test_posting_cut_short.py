@@ -57,6 +57,7 @@ def run_cut(here: PostStage, at: int) -> bool:
     return moments.struck
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_process_may_die_at_any_moment(here: PostStage, platform: str) -> None:
     """Every seventh moment of each platform, each time others; `make chaos` kills at all of them."""
@@ -77,6 +78,7 @@ def test_a_process_may_die_at_any_moment(here: PostStage, platform: str) -> None
 LOST: tuple[Fault, ...] = ("500 after", "hang-up after", "reset after", "cut after", "hang-up before", "500 before")
 
 
+@pytest.mark.proof(but=["bluesky"])
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_answer_of_the_call_that_publishes_may_be_lost(here: PostStage, platform: str) -> None:
     """In every way, one post after the other."""

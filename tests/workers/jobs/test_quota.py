@@ -139,6 +139,7 @@ def crowd(app: App) -> dict[str, Any]:
     return dict(zip(("reset", "tenants", "ledger", "in_ledger", "chunks"), row, strict=True))
 
 
+@pytest.mark.proof
 def test_many_are_reset_in_chunks_each_a_commit_of_its_own(app: App) -> None:
     a_crowd(app, 2400)
     job_id = run(app, month(1))

@@ -66,6 +66,7 @@ def decide(here: Stage, video_id: UUID) -> None:
         videos.resolve(here.app, video_id, "lost")
 
 
+@pytest.mark.proof
 def test_a_process_may_die_at_every_moment(here: Stage) -> None:
     """Each moment of making a video with a bought clip: never two orders, no money forgotten, an end in words."""
     tenant_id = here.tenant(usd=10_000)
@@ -97,6 +98,7 @@ def test_a_process_may_die_at_every_moment(here: Stage) -> None:
     assert 1 <= unconfirmed <= 6, "only around the order itself"
 
 
+@pytest.mark.proof(but=["storyboard"])
 @pytest.mark.parametrize("provider", ["storyboard", "runway"])
 def test_a_video_may_be_cancelled_at_every_moment(here: Stage, provider: str) -> None:
     """What was reserved is released or settled, whatever the job was doing."""
@@ -524,6 +526,7 @@ def test_the_limit_holds_when_many_ask_at_once(here: Stage) -> None:
     here.assert_books()
 
 
+@pytest.mark.proof
 def test_all_that_a_tenant_does_with_videos_at_once_waits_in_no_circle(
     here: Stage, servers: Servers, database: str
 ) -> None:
@@ -641,6 +644,7 @@ class Books(RuleBasedStateMachine):
         self.here.assert_books()
 
 
+@pytest.mark.proof
 def test_the_books_are_right_whatever_happens(here: Stage) -> None:
     machine = type("BooksHere", (Books,), {"here": here})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -100,6 +100,7 @@ def test_that_it_went_back_is_noticed_and_nobody_posts_until_somebody_has_decide
     here.assert_once()
 
 
+@pytest.mark.proof
 def test_what_nobody_can_tell_stays_a_persons(here: PostStage) -> None:
     """TikTok lists no private posts, so that one is not in the list proves nothing."""
     tenant_id = here.tenant()

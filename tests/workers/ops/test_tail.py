@@ -31,6 +31,7 @@ def jobs(app: App, count: int) -> list[UUID]:
         return [row[0] for row in rows]
 
 
+@pytest.mark.proof
 def test_many_threads_end_jobs_and_each_end_is_seen_once(
     app: App, owner_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,6 +245,7 @@ def wrong_sums(app: App) -> int:
         return tx.health.violations("what a tenant has used is what the ledger says")
 
 
+@pytest.mark.proof
 def test_it_goes_on_wherever_a_process_dies(app: App, tmp_path: Path) -> None:
     tenant_id = a_tenant(app)
     a_file(app, tenant_id, tmp_path, b"bytes")
