@@ -6,21 +6,21 @@ import pytest
 
 from tests.tiers import leaves_to_the_suite, slowest, without_a_quick_test
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 
 ELSEWHERE = {
-    "flows/test_secrets.py": "flows/test_planted_tokens.py",
-    "web/api/test_contract.py": "web/api/test_values.py",
-    "web/ops/test_accessible.py": "web/ops/test_browser.py",
-    "web/test_fuzz_clerk.py": "web/test_fuzz.py",
-    "workers/jobs/test_critiques_killed.py": "workers/jobs/test_critiques.py",
-    "workers/jobs/test_drawing.py": "workers/jobs/test_videos.py",
+    "tests/flows/test_secrets.py": "tests/flows/test_planted_tokens.py",
+    "tests/web/api/test_contract.py": "tests/web/api/test_values.py",
+    "tests/web/ops/test_accessible.py": "tests/web/ops/test_browser.py",
+    "tests/web/test_fuzz_clerk.py": "tests/web/test_fuzz.py",
+    "tests/workers/jobs/test_critiques_killed.py": "tests/workers/jobs/test_critiques.py",
+    "tests/workers/jobs/test_drawing.py": "tests/workers/jobs/test_videos.py",
 }
 """Files of proofs alone, and in which other file the suite has quick tests of what they are about."""
 
 
 def test_each_file_has_a_test_in_the_suite() -> None:
-    files = [path for path in ROOT.rglob("test_*.py") if "mark.proof" in path.read_text()]
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.proof" in path.read_text()]
     assert len(files) > 20
     assert sorted(str(path.relative_to(ROOT)) for path in files if without_a_quick_test(path)) == sorted(ELSEWHERE)
     assert [path for path in ELSEWHERE.values() if without_a_quick_test(ROOT / path)] == []
