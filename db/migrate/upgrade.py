@@ -119,6 +119,8 @@ def _why_refused(error: DBAPIError) -> str:
             f"a table was in use by others for too long ({answer}); nothing of this step was kept: try again, and if it"
             " happens again, when fewer jobs run or without the long transaction that holds the table"
         )
+    if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+        answer += "; DIRECT_URL, else DATABASE_URL, has to log in as the owner of the tables"
     return f"the schema was not changed as asked: {answer}"
 
 

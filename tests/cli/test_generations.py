@@ -1,12 +1,13 @@
 """`viral generations`: concepts for people to read, daily preferences, and how the sources are."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
 
 from tests.builders import a_tenant, tenant
-from tests.cli.shell import Shell
+from tests.cli.shell import ROOT, Shell
 from workers.app import App
 
 
@@ -31,6 +32,11 @@ def test_what_a_job_made_can_be_read(viral: Shell, app: App, drain: Callable[[],
     for concept in whole["concepts"]:
         assert concept["title"] in shown.lines
         assert concept["caption"] in shown.out
+    # A tenant without a post: what the document shows of its predictions is what is shown.
+    example = (ROOT / "docs/concepts.md").read_text("utf-8")
+    predicted = set(re.findall(r"^(?:tiktok|youtubeShorts|instagramReels)  .*", example, re.MULTILINE))
+    assert len(predicted) == 3
+    assert predicted <= set(shown.lines)
 
 
 def test_a_generation_that_is_not_there_is_one_line(viral: Shell) -> None:

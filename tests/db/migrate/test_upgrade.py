@@ -24,7 +24,7 @@ from db.migrate.revisions import Schema, SchemaNewer, SchemaOlder, check, known_
 from db.migrate.upgrade import MIGRATIONS, MigrationRefused
 from db.ops.health import Health
 from db.security import seeing_all_tenants
-from local.postgres import OWNER
+from local.postgres import APP, OWNER
 from tests.conftest import Servers
 from tests.db.catalog import anything, catalog, rows, upgrade_at_once
 
@@ -432,6 +432,13 @@ def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Server
 def test_an_unreachable_server_is_an_error_that_says_so() -> None:
     with pytest.raises(MigrationRefused, match="the schema was not changed as asked"):
         migrate.upgrade("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+
+
+def test_who_does_not_own_the_tables_is_told_which_url_decides(servers: Servers, empty_database: str) -> None:
+    owner = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(owner, "0046")
+    with pytest.raises(MigrationRefused, match=r"must be owner of .*; DIRECT_URL, else DATABASE_URL, has to log in as"):
+        migrate.upgrade(servers.postgres.url(APP, empty_database))
 
 
 def test_a_schema_of_a_newer_release_is_left_alone(servers: Servers, empty_database: str) -> None:
