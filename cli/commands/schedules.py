@@ -35,8 +35,9 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 def list_schedules(as_json: AsJson = False) -> None:
     """Show what runs when, what ran last, and what is overdue.
 
-    All times are UTC. A schedule is overdue if it should have run and did not: no scheduler runs. Ahead are runs that
-    are recorded for a time still to come; they count for nothing. The last job is gone if somebody deleted it.
+    All times are UTC. One that finds nothing to do leaves no run, so the last one may be long ago. A schedule is
+    overdue if it should have run and did not: no scheduler runs. Ahead are runs that are recorded for a time still to
+    come; they count for nothing. The last job is gone if somebody deleted it.
 
     \b
     viral schedules list
