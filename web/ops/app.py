@@ -45,7 +45,7 @@ from workers.ops.schedules import Timetable
 
 PAGES: Final[Sequence[Page]] = (
     *(START, QUEUES, QUEUE, JOBS, JOB, FAILURES, FAILURE_GROUP, EVENTS, EVENT, TENANTS, TENANT),
-    *(POSTS, ALL_POSTS, POST, ALL_VIDEOS, VIDEO),
+    *(POSTS, ALL_POSTS, ALL_VIDEOS, POST, VIDEO),
     *(ACCOUNT, LEARNING, PROVIDERS, WORKERS, SCHEDULES, NOTICES, CHANGES, ACTIONS_PAGE, BULK),
 )
 """In the order of the menu."""

@@ -30,7 +30,7 @@ PICTURES = {
     "failures": ("/ops/failures", "light", 1200),
     "events": ("/ops/events?status=parked", "light", 1200),
     "phone": ("/ops/queues", "dark", 390),
-    "actions": ("/ops/actions", "light", 1200),
+    "posts": ("/ops/posts/all?status=failed", "light", 1200),
 }
 WHO = "ada"
 """Who is signed in on the pictures."""

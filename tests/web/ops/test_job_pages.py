@@ -123,7 +123,7 @@ def test_pages_of_a_list_follow_one_another(ops: TestClient, app: App) -> None:
     url, seen, pages = "/ops/jobs?queue=llm", [], 0
     while url:
         page = shown(ops, url)
-        seen += re.findall(r'<th scope="row"><a class="id" href="/ops/jobs/([0-9a-f-]{36})"', page)
+        seen += re.findall(r'<th scope="row"><a class="id[^>]* href="/ops/jobs/([0-9a-f-]{36})"', page)
         older = re.search(r'<a href="([^"]+)" rel="next"', page)
         url = unescape(older[1]) if older else ""
         pages += 1

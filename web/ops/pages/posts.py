@@ -22,6 +22,9 @@ from workers.ops.waiting import Part, overview
 
 F = TypeVar("F", PostFilter, VideoFilter)
 
+LISTS: Final = {"posts": "all", "videos": "videos"}
+"""The last part of a list's address."""
+
 POST_FIELDS: Final = ("status", "platform", "account", "tenant", "video", "since", "until")
 VIDEO_FIELDS: Final = ("status", "provider", "generation", "tenant", "since", "until")
 OF_A_POST = (
@@ -87,7 +90,7 @@ def _listed(name: str, names: Sequence[str], kind: Kind, wanted: F, found: Liste
         "chosen": wanted.query(),
         "acts": acts,
         "acts_on_all": [each for each in acts if wanted.status in each.states],
-        "older": None if further is None else f"/ops/{name}/all?{urlencode(further.query(after=further.after))}",
+        "older": None if further is None else f"/ops/posts/{LISTS[name]}?{urlencode(further.query(after=further.after))}",
         "shell": command(["viral", name, "list", *words]),
     }
 
@@ -129,7 +132,7 @@ def _chosen(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 POSTS = Page("/posts", "Posts and videos", "posts.html", view)
 ALL_POSTS = Page("/posts/all", "All posts", "all_posts.html", view_posts, in_menu=False)
-ALL_VIDEOS = Page("/videos/all", "All videos", "all_videos.html", view_videos, in_menu=False)
+ALL_VIDEOS = Page("/posts/videos", "All videos", "all_videos.html", view_videos, in_menu=False)
 POST = Page(
     "/posts/{id}",
     "Post",
