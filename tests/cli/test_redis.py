@@ -9,7 +9,7 @@ import pytest
 from db.transaction import SYSTEM
 from tests.builders import a_tenant
 from tests.cli.shell import Shell
-from tests.cli.test_commands import finding
+from tests.cli.test_doctor import finding
 from tests.cli.test_operations import a_job, a_worker, running, sql
 from tests.redis_servers import RedisServer, a_redis
 from workers.app import App
