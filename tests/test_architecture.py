@@ -2,6 +2,7 @@
 nothing. Design: CONTRIBUTING.md, "The house"."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -271,7 +272,9 @@ def test_each_library_has_one_home(graph: ImportGraph) -> None:
 
 def private_attributes_set(source: str) -> list[str]:
     """List the assignments to private attributes of anything but `self`, and patches of private names."""
-    found = []
+    found: list[str] = []
+    if not re.search(r"setattr|(?<!\bself)(?<!\bcls)\._[a-zA-Z]", source):
+        return found  # most files, without a look at their syntax
     for node in ast.walk(ast.parse(source)):
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):

@@ -9,9 +9,11 @@ from tests.tiers import leaves_to_the_suite, slowest, without_a_quick_test
 ROOT = Path(__file__).resolve().parents[1]
 
 ELSEWHERE = {
+    "tests/cli/test_demo.py": "tests/cli/test_up.py",
     "tests/flows/test_secrets.py": "tests/flows/test_planted_tokens.py",
     "tests/web/api/test_contract.py": "tests/web/api/test_values.py",
     "tests/web/ops/test_accessible.py": "tests/web/ops/test_browser.py",
+    "tests/web/ops/test_behind_nginx.py": "tests/web/ops/test_access.py",
     "tests/web/test_fuzz_clerk.py": "tests/web/test_fuzz.py",
     "tests/workers/jobs/test_critiques_killed.py": "tests/workers/jobs/test_critiques.py",
     "tests/workers/jobs/test_drawing.py": "tests/workers/jobs/test_videos.py",

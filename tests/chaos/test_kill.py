@@ -213,6 +213,7 @@ def test_a_worker_killed_in_the_middle_of_a_handler_has_its_job_finished_once_by
     assert fleet.marks() == ["job"]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("moment", ["held", "settled"])
 def test_a_worker_killed_after_it_took_concepts_has_them_taken_and_paid_once(fleet: Fleet, moment: str) -> None:
     """Between hold and settlement, and after the settlement was written but not committed."""
@@ -240,6 +241,7 @@ def test_a_worker_killed_after_it_took_concepts_has_them_taken_and_paid_once(fle
     assert entries() == [("hold", 5), ("settle", -1)]
 
 
+@pytest.mark.proof
 def test_a_worker_killed_while_a_platform_answers_has_each_horizon_met_once(fleet: Fleet, tmp_path: Path) -> None:
     with post_stage(fleet.app.settings, tmp_path / "stage", "tiktok") as here:
         tenant_id, tiktok = here.tenant(), here.platforms["tiktok"]
@@ -329,6 +331,7 @@ def test_a_worker_whose_database_is_away_waits_for_it_and_claims_nothing_before_
     assert fleet.log().index("worker.waits") < fleet.log().index("worker.ready")
 
 
+@pytest.mark.proof
 def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) -> None:
     """What a dyno manager does: every process is signalled, and the parent passes its own signal on as well."""
     dyno = fleet.start_and_sign_on(processes=2, cold=True)
@@ -345,6 +348,7 @@ def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) 
     assert fleet.alive() == []
 
 
+@pytest.mark.proof
 def test_a_job_that_outlasts_the_grace_is_given_back_with_its_attempt(fleet: Fleet) -> None:
     dyno = fleet.start_and_sign_on(grace=1)
     job_id = fleet.enqueue("job")

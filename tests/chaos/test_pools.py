@@ -122,7 +122,7 @@ def test_jobs_of_every_kind_get_done_with_one_connection_for_eight_threads_and_a
     assert not {"job.postponed", "worker.heartbeat_missed"} & set(fleet.log().split())
 
 
-@pytest.mark.proof(but=["as it ships"])
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("env", "server"),
     [({}, 60), ({"WORKER_PROCESSES": "1", "DB_POOL_SIZE": "1"}, 20)],

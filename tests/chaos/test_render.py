@@ -54,6 +54,7 @@ def test_a_worker_killed_while_it_draws_takes_ffmpeg_along(fleet: Fleet, killed:
     assert fleet.marks() == ["video"]
 
 
+@pytest.mark.proof
 def test_a_worker_that_is_stopped_while_it_draws_gives_the_job_back(fleet: Fleet) -> None:
     dyno = fleet.start_and_sign_on(grace=1)
     job_id = begin(fleet, "video")

@@ -392,6 +392,7 @@ def count(app: App, table: str) -> int:
     return int(row[0])
 
 
+@pytest.mark.proof
 def test_a_worker_of_one_queue_works_on_that_queue(environment: dict[str, str], app: App, tmp_path: Path) -> None:
     with app.db.transaction(SYSTEM) as tx:
         other, ours = reset_due.enqueue(tx), apply_stripe_event.enqueue(tx, event_id=uuid4())

@@ -87,6 +87,7 @@ def test_every_page_is_full_and_says_that_it_is_simulated(demo: Running) -> None
     assert re.search(r"<code>|viral reflexion", demo.page("/learning"))
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 def test_a_visitor_may_look_without_a_token_and_has_one_to_act(demo: Running) -> None:
     assert "sign in" in demo.page("")
@@ -95,6 +96,7 @@ def test_a_visitor_may_look_without_a_token_and_has_one_to_act(demo: Running) ->
         demo.page("", Authorization=f"Bearer {demo.token[:-1]}0")
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(400)
 def test_the_doctor_finds_nothing_but_what_is_there_on_purpose(demo: Running) -> None:
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -75,6 +75,7 @@ def origin(tmp_path: Path, dexie: Path) -> Iterator[str]:
         yield base
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("way", ["page", "snippet"])
 def test_what_dexie_holds_is_exported_and_imported(
     viral: Shell, app: App, page: browser.Page, origin: str, tmp_path: Path, way: str

@@ -20,6 +20,7 @@ def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+@pytest.mark.proof
 def test_programs_read_a_line_for_all_that_happens_until_ctrl_c(tmp_path: Path) -> None:
     output, errors = tmp_path / "out", tmp_path / "err"
     with output.open("w") as out, errors.open("w") as err:

@@ -319,6 +319,7 @@ def test_a_second_start_on_the_same_home_is_refused(running: Up, viral: Shell) -
     assert running.state() == state
 
 
+@pytest.mark.proof
 def test_a_worker_started_beside_it_finds_the_servers(running: Up, viral: Shell, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     with (
@@ -456,6 +457,7 @@ def a_python_for(person: dict[str, Any]) -> str:
     pytest.skip(f"no Python here can be run by an ordinary user: {'; '.join(refused)}")
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(os.geteuid() != 0, reason="all other tests have run it as an ordinary user")
 def test_an_ordinary_user_can_run_it(
     up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -105,6 +105,7 @@ def test_what_waits_is_cancelled(viral: Shell, app: App, generation: UUID) -> No
     assert [each["status"] for each in viral.json("videos", "list", "--status", "cancelled")] == ["cancelled"]
 
 
+@pytest.mark.proof
 def test_who_waits_before_a_terminal_sees_how_far_it_is_and_may_leave(
     environment: dict[str, str], settings: Settings, generation: UUID
 ) -> None:

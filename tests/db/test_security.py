@@ -88,6 +88,7 @@ def test_the_applications_role_is_made_if_the_server_lacks_it(bare: BareServer, 
     assert usable(url) == (APP, 1)
 
 
+@pytest.mark.proof
 def test_two_databases_of_one_such_server_can_be_migrated_at_once(bare: BareServer) -> None:
     urls = [bare.url(OWNER, bare.database()) for _ in range(2)]
     assert upgrade_at_once(urls) == [f"None {migrate.newest()}"] * 2

@@ -42,6 +42,7 @@ def rng(request: pytest.FixtureRequest) -> Random:
     return seeded(request.node.name)
 
 
+@pytest.mark.proof(but=["a_checkout", "annual", "dunning_and_recovery", "lifecycle", "several_items", "two_at_once"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_ends_as_it_should_and_the_same_in_any_order(app: App, name: str, rng: Random) -> None:
     shape = rng.choice(SHAPES)
@@ -55,6 +56,7 @@ def test_every_scenario_ends_as_it_should_and_the_same_in_any_order(app: App, na
     run(app, name, shape, rng.choice(ORDERS[1:]), rng, expected, ways=[rng.random() < 0.5])
 
 
+@pytest.mark.proof(but=["a_checkout", "annual", "dunning_and_recovery", "lifecycle", "several_items", "two_at_once"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_whenever_it_is_delivered_and_whenever_the_reset_runs_one_quota_comes_of_it(
     app: App, name: str, rng: Random

@@ -280,6 +280,7 @@ def test_killed_while_it_starts_it_leaves_nothing_in_the_way(home: Path, elsewhe
         assert rows(embedded.urls.database_url, "select 1") == [(1,)]
 
 
+@pytest.mark.proof
 @on_linux
 @in_a_used_home
 def test_two_homes_can_start_at_the_same_moment(home: Path, elsewhere: Callable[[], Elsewhere]) -> None:
@@ -351,6 +352,7 @@ def test_the_pid_of_a_stranger_in_the_pid_file_does_not_matter(home: Path) -> No
         stranger.wait()
 
 
+@pytest.mark.proof
 @in_a_used_home
 def test_another_port_is_taken_when_the_last_one_is_in_use(home: Path) -> None:
     with start_embedded(home) as embedded:
@@ -398,6 +400,7 @@ def test_where_the_machine_does_not_reach_itself_the_start_says_so_at_once(home:
     assert "EmbeddedError: Nothing answers on 127.0.0.1 here (Network is unreachable)" in run.stderr.splitlines()[-1]
 
 
+@pytest.mark.proof
 @in_a_used_home
 def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> None:
     with start_embedded(home) as embedded:
@@ -443,6 +446,7 @@ def test_a_folder_without_a_server_and_a_home_that_cannot_be_are_refused(home: P
         start_embedded(home / "file" / "home")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("major", [15, 16, 17, 18])
 def test_an_installed_postgres_can_be_used_instead(home: Path, major: int) -> None:
     binaries = Path(f"/usr/lib/postgresql/{major}/bin")
@@ -564,6 +568,7 @@ def as_user(uid: int, home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.proof
 @as_root
 def test_an_ordinary_user_needs_nothing_special(home: Path) -> None:
     done = as_user(nobody().uid, home)

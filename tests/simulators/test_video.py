@@ -118,6 +118,7 @@ def test_anything_else_is_refused_in_the_vendors_own_shape(vendor: Vendor, simul
     assert simulator.orders == []
 
 
+@pytest.mark.proof(but=["runway"])
 @pytest.mark.parametrize("simulated", [RUNWAY, GOOGLE, LUMA], ids=["runway", "google", "luma"])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tricks=st.lists(st.one_of(st.none(), st.sampled_from(TRICKS)), max_size=6))

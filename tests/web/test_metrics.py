@@ -179,6 +179,7 @@ def test_without_postgres_it_tells_what_it_knows_and_how_old_that_is(app: App) -
     assert value(text, "viral_metrics_age_seconds") == 90
 
 
+@pytest.mark.proof
 def test_a_server_that_never_answers_holds_no_scrape(app: App) -> None:
     """What hangs is asked once, and an answer does not wait for it for long."""
     hanging = asyncio.Event()

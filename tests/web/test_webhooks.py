@@ -459,6 +459,7 @@ def test_without_postgres_webhooks_are_refused_for_now_and_received_when_it_is_b
         postgres.stop()
 
 
+@pytest.mark.proof
 def test_a_server_that_refuses_writes_is_told_by_readiness_and_webhooks_are_received_afterwards(
     deps: WebDeps, servers: Servers
 ) -> None:

@@ -266,6 +266,7 @@ def test_a_payload_that_is_too_large_already_stops_no_migration_and_no_claim(
     assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
 
 
+@pytest.mark.proof
 def test_the_wake_columns_agree_whichever_release_writes(servers: Servers, empty_database: str) -> None:
     """0023, in a rolling deploy: the release before writes `ring_at` and `rings`, and this one the new names."""
     url = servers.postgres.url(OWNER, empty_database)
@@ -347,6 +348,7 @@ def test_of_several_live_videos_of_a_concept_the_newest_stays_and_a_killed_migra
         )
 
 
+@pytest.mark.proof
 def test_of_several_posts_of_a_video_those_that_were_sent_stay_and_only_a_person_chooses_between_them(
     servers: Servers, empty_database: str
 ) -> None:
@@ -400,6 +402,7 @@ def test_of_several_posts_of_a_video_those_that_were_sent_stay_and_only_a_person
     ]
 
 
+@pytest.mark.proof
 def test_gaps_of_critiques_that_are_there_get_the_other_sign_and_have_it_back_below(
     servers: Servers, empty_database: str
 ) -> None:
@@ -466,6 +469,7 @@ def test_a_release_may_go_back_to_where_a_newer_one_was(servers: Servers, empty_
     check(schema_of(url))
 
 
+@pytest.mark.proof
 def test_the_release_before_goes_on_until_it_is_replaced(servers: Servers, empty_database: str) -> None:
     """Its processes may be started again between the migration and their replacement."""
     url = servers.postgres.url(OWNER, empty_database)

@@ -183,6 +183,7 @@ def _has_bucket(filer: str, base: str) -> bool:
     return True
 
 
+@pytest.mark.proof
 def test_an_address_is_good_for_one_file_and_one_time(seaweed: str, tmp_path: Path) -> None:
     store = S3Store("videos", endpoint=seaweed, environment=KEYS)
     key, path = a_file(tmp_path)

@@ -499,6 +499,7 @@ def test_a_process_that_is_killed_is_said_to_have_been(killed: str, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proof
 def test_what_goes_wrong_in_the_process_that_draws_is_raised_here(tmp_path: Path) -> None:
     """A fault of ours is shown with its lines, as if it had been raised here; little memory is for trying later."""
     with pytest.raises(RuntimeError, match="Traceback"):

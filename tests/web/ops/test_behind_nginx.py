@@ -111,6 +111,7 @@ def test_a_browser_behind_nginx_signs_in_follows_a_page_and_acts(behind: Behind)
     assert "PUBLIC_URL" in refused.text
 
 
+@pytest.mark.proof
 def test_strangers_behind_nginx(behind: Behind) -> None:
     # Nobody is taken for a program on this machine, not even where nginx says nothing about whom it serves.
     for address in (behind.documented, behind.plain):

@@ -46,7 +46,7 @@ def test_no_page_breaks_the_policy_or_asks_anybody_else(page: browser.Page, addr
     assert {url.split("/")[2] for url in page.requested()} == {address.removeprefix("http://")}
 
 
-@pytest.mark.proof(but=["light"])
+@pytest.mark.proof
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(page: browser.Page, address: str, scheme: str) -> None:
     page.show_as(width=PHONE, height=740, scheme=scheme)

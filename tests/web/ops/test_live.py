@@ -118,6 +118,7 @@ def test_a_stream_that_nobody_reads_grows_nothing_and_is_ended(app: App) -> None
         until(lambda: live.open == 0, "the stream that is not read to be ended")
 
 
+@pytest.mark.proof
 def test_the_web_process_ends_within_ten_seconds_though_streams_are_open(settings: Settings) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]

@@ -245,6 +245,7 @@ def test_whoever_locks_many_people_locks_them_in_one_order(app: App) -> None:
     at_once(lock(1), lock(2), app=app)
 
 
+@pytest.mark.proof
 def test_workers_with_the_same_people_never_deadlock(app: App) -> None:
     """Each has the people in an order of its own, and each event renames a tenant."""
     people, rng = people_of(40), Random(18)

@@ -189,6 +189,16 @@ HISTORIES = {
 }
 
 
+@pytest.mark.proof(
+    but=[
+        "ada@example.com-ada@example.com's team-none",
+        "ada@example.com-Ada Lovelace's-told",
+        "None-ADA@Example.com-told",
+        "None-ada@example.com-another_address",
+        "None-ada@old.example-none",
+        "ada@example.com-ada@old.example-another_address",
+    ]
+)
 @pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("called", NAMES)
 @pytest.mark.parametrize("email", ["ada@example.com", None])

@@ -187,6 +187,7 @@ def test_who_began_before_a_deletion_begins_again(app: App, tmp_path: Path, path
     assert [(row["stored_at"] is not None, is_there(store, row)) for row in rows(app)] == [(True, True)]
 
 
+@pytest.mark.proof(but=["0"])
 @pytest.mark.parametrize("seed", range(4))
 def test_many_threads_store_use_and_delete_one_content(app: App, store: FolderStore, path: Path, seed: int) -> None:
     ada = a_tenant(app)

@@ -9,6 +9,8 @@ from pathlib import Path
 WRITER = """
 import sys, threading
 import structlog
+import pytest
+
 from workers.runtime import logs
 logs.configure("json", "INFO")
 log = structlog.get_logger()
@@ -32,6 +34,7 @@ def check(lines: list[bytes]) -> None:
     assert all(len(set(text)) == 1 and len(text) in (1, 65536) for text in found)
 
 
+@pytest.mark.proof
 def test_on_one_pipe() -> None:
     reading, writing = os.pipe()
     writers = [begin(letters, writing) for letters in ("abcd", "efgh")]
