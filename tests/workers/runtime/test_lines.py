@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WRITER = """
 import sys, threading
 import structlog
-import pytest
-
 from workers.runtime import logs
 logs.configure("json", "INFO")
 log = structlog.get_logger()
