@@ -1,7 +1,7 @@
 """Commands that are shown to be copied into a shell, with values that may be anybody's text."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from domain.text.visible import is_visible
 
@@ -24,3 +24,8 @@ def _written_out(character: str) -> str:
     if is_visible(character):
         return character
     return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogatepass"))
+
+
+def options_of(filters: Mapping[str, str]) -> list[str]:
+    """Return the words of options by their names: the filters of a list, as a command of the shell has them."""
+    return [each for name, value in filters.items() for each in (f"--{name}", value)]

@@ -17,7 +17,7 @@ from domain.ops.event_filters import (
 )
 from domain.ops.masking import written
 from domain.text.filters import SenselessFilter
-from domain.text.shell import command
+from domain.text.shell import command, options_of
 from web.ops.histories import bulk_actions_for
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.event_views import event_list, event_report
@@ -61,12 +61,8 @@ def _shell(wanted: EventFilter) -> str:
     options = wanted.query(after=wanted.after)
     if options.get("flag") == "any":
         del options["flag"]
-        return command(["viral", "events", "list", *_options(options), "--flagged"])
-    return command(["viral", "events", "list", *_options(options)])
-
-
-def _options(filled: Mapping[str, str]) -> list[str]:
-    return [word for name, value in filled.items() for word in (f"--{name}", value)]
+        return command(["viral", "events", "list", *options_of(options), "--flagged"])
+    return command(["viral", "events", "list", *options_of(options)])
 
 
 EVENTS = Page("/events", "Events", "events.html", view_list)

@@ -10,7 +10,7 @@ from domain.errors import UnknownPost, UnknownVideo
 from domain.ops.actions import Action, Kind
 from domain.ops.post_filters import POST_STATUSES, PostFilter, VideoFilter, post_filter, video_filter
 from domain.text.filters import SenselessFilter
-from domain.text.shell import command
+from domain.text.shell import command, options_of
 from domain.videos.plan import VIDEO_STATUSES
 from domain.videos.profiles import NAMES as PLATFORMS
 from web.ops.histories import bulk_actions_for
@@ -21,9 +21,6 @@ from workers.ops.post_stories import explain
 from workers.ops.waiting import Part, overview
 
 F = TypeVar("F", PostFilter, VideoFilter)
-
-LISTS: Final = {"posts": "all", "videos": "videos"}
-"""The last part of a list's address."""
 
 POST_FIELDS: Final = ("status", "platform", "account", "tenant", "video", "since", "until")
 VIDEO_FIELDS: Final = ("status", "provider", "generation", "tenant", "since", "until")
@@ -57,9 +54,8 @@ def view_posts(look: Look) -> Mapping[str, Any]:
     WrongFilter: it cannot be.
     """
     wanted = _read(post_filter, look)
-    found = post_list(look.app, wanted)
-    choices = {"statuses": POST_STATUSES, "platforms": list(PLATFORMS)}
-    return _listed("posts", POST_FIELDS, Kind.POST, wanted, found) | choices
+    shown = _listed("/ops/posts/all", POST_FIELDS, Kind.POST, wanted, post_list(look.app, wanted))
+    return shown | {"statuses": POST_STATUSES, "platforms": list(PLATFORMS)}
 
 
 def view_videos(look: Look) -> Mapping[str, Any]:
@@ -67,8 +63,8 @@ def view_videos(look: Look) -> Mapping[str, Any]:
     WrongFilter: it cannot be.
     """
     wanted = _read(video_filter, look)
-    found = video_list(look.app, wanted)
-    return _listed("videos", VIDEO_FIELDS, Kind.VIDEO, wanted, found) | {"statuses": VIDEO_STATUSES}
+    shown = _listed("/ops/posts/videos", VIDEO_FIELDS, Kind.VIDEO, wanted, video_list(look.app, wanted))
+    return shown | {"statuses": VIDEO_STATUSES}
 
 
 def _read(read: Callable[[Mapping[str, str]], F], look: Look) -> F:
@@ -78,20 +74,16 @@ def _read(read: Callable[[Mapping[str, str]], F], look: Look) -> F:
         raise WrongFilter(str(error)) from error
 
 
-def _listed(name: str, names: Sequence[str], kind: Kind, wanted: F, found: Listed[F]) -> dict[str, Any]:
-    further = found.further
-    words: list[str] = [
-        word for option, value in wanted.query(after=wanted.after).items() for word in (f"--{option}", value)
-    ]
-    acts = bulk_actions_for(kind)
+def _listed(path: str, names: Sequence[str], kind: Kind, wanted: F, found: Listed[F]) -> dict[str, Any]:
+    further, acts = found.further, bulk_actions_for(kind)
     return {
         "list": found,
         "query": dict.fromkeys(names, "") | wanted.query(),
         "chosen": wanted.query(),
         "acts": acts,
         "acts_on_all": [each for each in acts if wanted.status in each.states],
-        "older": None if further is None else f"/ops/posts/{LISTS[name]}?{urlencode(further.query(after=further.after))}",
-        "shell": command(["viral", name, "list", *words]),
+        "older": None if further is None else f"{path}?{urlencode(further.query(after=further.after))}",
+        "shell": command(["viral", f"{kind}s", "list", *options_of(wanted.query(after=wanted.after))]),
     }
 
 

@@ -12,7 +12,7 @@ from domain.ops.action_list import OPEN
 from domain.ops.event_filters import event_filter
 from domain.ops.tenant_filters import DELETED, HARMS, NAMES, TenantFilter, query_of, tenant_filter
 from domain.text.filters import SenselessFilter
-from domain.text.shell import command
+from domain.text.shell import command, options_of
 from web.ops.page import Look, NothingThere, Page, WrongFilter
 from workers.ops.tenants import tenant_list, tenant_report
 
@@ -67,8 +67,7 @@ def _links(cause: str) -> tuple[str, str] | None:
 
 
 def _shell(wanted: TenantFilter) -> str:
-    words = [word for name, value in query_of(wanted).items() for word in (f"--{name}", value)]
-    return command(["viral", "tenants", "list", *words])
+    return command(["viral", "tenants", "list", *options_of(query_of(wanted))])
 
 
 TENANTS = Page("/tenants", "Tenants", "tenants.html", view_list)
