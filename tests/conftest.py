@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import certifi
 import psutil
 import psycopg
 import pytest
@@ -136,6 +137,19 @@ def _heed_interrupts() -> None:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         # So wants it `nohup`, of the run and not of what tests start: a program does not inherit a handler.
         signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _believe_few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Libraries read the certificates of the whole world for each client that they make, 30 ms each time, and nobody in
+    it is asked here: one certificate is enough. Programs that tests start have it as well."""
+    one, end, _ = Path(certifi.where()).read_text("utf-8").partition("-----END CERTIFICATE-----\n")
+    file = tmp_path_factory.mktemp("believed") / "one.pem"
+    file.write_text(one + end, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        if "SSL_CERT_FILE" not in os.environ:
+            patch.setenv("SSL_CERT_FILE", str(file))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.proof
 def test_a_file_that_all_take(nothing_runs: Shell, videos: Path) -> None:
     lines = nothing_runs.done("media", "check", videos / "good.mp4").lines
     assert lines[0].startswith("good.mp4: MP4 of ")

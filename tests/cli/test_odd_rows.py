@@ -319,6 +319,7 @@ def test_a_tenant_with_odd_times_keeps_no_other_from_a_month_or_a_day(place: Pla
     assert place.dashboard.execute(served).fetchall() == [(True,)]
 
 
+@pytest.mark.proof
 def test_two_thousand_queues_that_nobody_declares_delay_none_that_is_declared(place: Place) -> None:
     place.dashboard.execute(
         "INSERT INTO job_queue (job_type, queue, priority) "

@@ -72,6 +72,7 @@ def test_an_event_from_a_damaged_file_is_refused(away: Shell, tmp_path: Path, co
     assert f"{file} {why}" in away.senseless("dev", "send-event", "stripe", file)
 
 
+@pytest.mark.proof
 def test_what_the_output_has_no_letter_for_is_escaped(environment: dict[str, str], app: App) -> None:
     a_tenant(app, name="Zoë 🎬")
     ascii_only = environment | {"PYTHONIOENCODING": "ascii"}

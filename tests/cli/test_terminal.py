@@ -129,6 +129,7 @@ def test_what_was_typed_comes_back_visible(away: Shell, words: tuple[str, ...]) 
     assert unseen(result.out + result.err) == set()
 
 
+@pytest.mark.proof
 @given(rows)
 def test_any_row_is_shown_and_not_obeyed(row: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
