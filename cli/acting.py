@@ -77,6 +77,8 @@ def act_on_some(
         raise typer.BadParameter(f"Missing argument 'ID': name {kind}s, or say --status and other filters")
     if ids and wanted is not None:
         raise typer.BadParameter(f"name {kind}s, or say a filter: one of them", param_hint="ID")
+    if wanted is not None:
+        _check_said(reason)
     with session() as current:
         if wanted is None:
             act_on_each(current, name, ids or (), arguments, reason=reason, advice=advice)
@@ -121,8 +123,7 @@ def act_on_many(
     Raises:
         StillActing: Ctrl-C; the action goes on.
     """
-    if not (reason or "").strip():
-        raise typer.BadParameter("say why: it is kept with what is done to many", param_hint="--reason")
+    _check_said(reason)
     shown = bulks.preview(current, name, arguments, who=me(), wanted=wanted, targets=targets)
     if not shown.items:
         console().print(f"No {shown.action.kind} is in such a state and fits.")
@@ -136,6 +137,11 @@ def act_on_many(
         typer.confirm(asked, abort=True, err=True)
     bulks.begin(current, shown.id, who=me(), reason=reason)
     _tell(_follow(current, shown.id))
+
+
+def _check_said(reason: str | None) -> None:
+    if not (reason or "").strip():
+        raise typer.BadParameter("say why: it is kept with what is done to many", param_hint="--reason")
 
 
 def _asked(shown: Bulk) -> str:

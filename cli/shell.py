@@ -91,6 +91,8 @@ def run(app: typer.Typer, words: Sequence[str] | None) -> int:
 
 def _usage_error(error: UsageError) -> str:
     says = error.format_message()
+    if isinstance(error, typer.BadParameter) and error.param is None and error.param_hint is None:
+        says = error.message  # it is about no single value
     if isinstance(error, MissingParameter) and error.param is not None and error.ctx is not None:
         named = [each.value for each in error.param.shell_complete(error.ctx, "") if each.type == "plain"]
         if 0 < len(named) <= MOST_NAMED:

@@ -30,6 +30,8 @@ def test_every_command_says_in_one_line_what_makes_no_sense(away: Shell) -> None
         (["jobs", "list", "a"], "Got unexpected extra argument(s) (a). Try 'viral jobs list --help'."),
         (["jobs", "list", "--limit", "x"], "Invalid value for '--limit' / '-n': should be a whole number. Try …"),
         (["jobs", "list", "--limit", "-3"], "Invalid value for '--limit' / '-n': should be at least 1. Try …"),
+        (["posts", "retry"], "Missing argument 'ID': name posts, or say --status and other filters. Try …"),
+        (["posts", "retry", "--status", "failed"], "Invalid value for --reason: say why: it is kept with what is …"),
         (["up", "--port", "70000"], "Invalid value for '--port': should be at most 65535. Try …"),
         (
             ["failures", "list", "--since", "x"],
