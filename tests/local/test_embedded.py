@@ -250,6 +250,7 @@ def test_a_second_start_is_refused_in_a_line_that_names_the_first(home: Path) ->
         assert read_state(home) is not None
 
 
+@pytest.mark.proof
 @on_linux
 @in_a_used_home
 def test_killed_it_leaves_no_server_and_the_next_start_has_the_data(
@@ -297,6 +298,7 @@ def test_two_homes_can_start_at_the_same_moment(home: Path, elsewhere: Callable[
             shutil.rmtree(embedded.home)
 
 
+@pytest.mark.proof
 @in_a_used_home
 def test_servers_that_a_dead_run_left_running_are_stopped(home: Path) -> None:
     make_home(home)
@@ -431,6 +433,7 @@ def test_data_of_another_major_version_is_refused_with_advice(home: Path) -> Non
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.proof
 @in_a_used_home
 def test_passwords_that_do_not_fit_the_data_are_noticed_at_once(home: Path) -> None:
     (home / "secrets.json").unlink()

@@ -112,7 +112,7 @@ SANS = next(face.path for face in FontLibrary().faces() if face.path.name == "So
 CJK = next(face.path for face in FontLibrary().faces() if face.path.name == "NotoSansCJKjp-Bold.otf")
 
 
-@pytest.mark.proof(but=["marks"])
+@pytest.mark.proof
 @pytest.mark.parametrize("name", TITLES)
 def test_a_title_is_readable_in_the_picture(name: str, program: Program, drawn: Callable[[str], Path]) -> None:
     font = CJK if name == "Japanese" else SANS
@@ -379,6 +379,7 @@ def test_a_clip_keeps_its_sound_and_one_without_has_the_bed(program: Program, tm
     assert 500 < loudest(program, path, 4.2, 4.8) < 4000
 
 
+@pytest.mark.proof
 def test_a_wide_clip_is_shown_whole(program: Program, tmp_path: Path) -> None:
     clip = the_clip(program, tmp_path / "clip.mp4", "-vf", "scale=320:180")
     path = draw(a_script("a", "b?", seconds=4), tmp_path / "a.mp4", clips={0: clip})
@@ -387,6 +388,7 @@ def test_a_wide_clip_is_shown_whole(program: Program, tmp_path: Path) -> None:
     assert column[2] > 2 * max(column[0], column[1], column[3], column[4])  # type: ignore[operator, type-var]
 
 
+@pytest.mark.proof
 def test_what_the_slide_says_is_set_over_its_clip_as_long_as_it_is_shown(program: Program, tmp_path: Path) -> None:
     clip = the_clip(program, tmp_path / "clip.mp4")
     path = draw(a_script("", "b?", title=TITLES["German"], seconds=4), tmp_path / "a.mp4", clips={0: clip})
@@ -405,12 +407,14 @@ def test_what_the_slide_says_is_set_over_its_clip_as_long_as_it_is_shown(program
     assert not is_green(middle(program, path, 1.5))
 
 
+@pytest.mark.proof
 def test_the_last_frame_asks_also_where_the_last_segment_is_a_clip(program: Program, tmp_path: Path) -> None:
     clip = the_clip(program, tmp_path / "clip.mp4", seconds=4)
     path = draw(a_script("a", "b", seconds=6), tmp_path / "a.mp4", clips={1: clip})
     assert [is_green(middle(program, path, at)) for at in (3.2, 4.4, 5.9)] == [True, True, False]
 
 
+@pytest.mark.proof
 def test_the_clip_of_a_single_segment_is_the_whole_video(program: Program, tmp_path: Path) -> None:
     clip = the_clip(program, tmp_path / "clip.mp4", seconds=4)
     path = draw(a_script("", seconds=4), tmp_path / "a.mp4", clips={0: clip})
