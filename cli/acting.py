@@ -78,7 +78,7 @@ def act_on_some(
     if ids and wanted is not None:
         raise typer.BadParameter(f"name {kind}s, or say a filter: one of them", param_hint="ID")
     if wanted is not None:
-        _check_said(reason)
+        _need_reason(reason)
     with session() as current:
         if wanted is None:
             act_on_each(current, name, ids or (), arguments, reason=reason, advice=advice)
@@ -123,7 +123,7 @@ def act_on_many(
     Raises:
         StillActing: Ctrl-C; the action goes on.
     """
-    _check_said(reason)
+    _need_reason(reason)
     shown = bulks.preview(current, name, arguments, who=me(), wanted=wanted, targets=targets)
     if not shown.items:
         console().print(f"No {shown.action.kind} is in such a state and fits.")
@@ -139,7 +139,7 @@ def act_on_many(
     _tell(_follow(current, shown.id))
 
 
-def _check_said(reason: str | None) -> None:
+def _need_reason(reason: str | None) -> None:
     if not (reason or "").strip():
         raise typer.BadParameter("say why: it is kept with what is done to many", param_hint="--reason")
 
