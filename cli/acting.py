@@ -1,7 +1,9 @@
 """Acts of operators from the shell: one is performed and reported, many are shown, confirmed and followed."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,13 +12,13 @@ import typer
 from cli.arguments import one_of
 from cli.output import console, progress
 from cli.session import interruptible_sleep, person, session
-from domain.errors import ViralError
+from domain.errors import Rejected, ViralError
 from domain.ops.action_list import VERDICTS, action
 from domain.ops.actions import Performed, Target, target
 from domain.ops.causes import Cause
-from domain.ops.many import ManyFilter
+from domain.ops.many import ManyFilter, check_choice
 from domain.text.filters import uuid_of
-from domain.text.readable import readable
+from domain.text.readable import readable, shortened
 from workers.app import App
 from workers.ops import bulk as bulks
 from workers.ops.actions import perform
@@ -27,6 +29,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 BETWEEN_LOOKS = 0.3
 MOST_REFUSED = 1_000
+MOST_REASONS = 5
+"""Reasons that are counted at the end, where several things were refused for one."""
 
 
 class ActionRefused(ViralError):
@@ -79,6 +83,10 @@ def act_on_some(
         raise typer.BadParameter(f"name {kind}s, or say a filter: one of them", param_hint="ID")
     if wanted is not None:
         _need_reason(reason)
+        try:
+            check_choice(action(name), wanted)
+        except Rejected as error:
+            raise typer.BadParameter(str(error)) from None
     with session() as current:
         if wanted is None:
             act_on_each(current, name, ids or (), arguments, reason=reason, advice=advice)
@@ -132,8 +140,10 @@ def act_on_many(
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter(f"{asked} Say --yes to do it", param_hint="--yes")
-        for each in shown.first:
-            typer.echo(f"  {readable(each)}", err=True)
+        for each, what in shown.first:
+            typer.echo(f"  {each.partition(':')[2]}  {shortened(readable(what))}", err=True)
+        if shown.items > len(shown.first):
+            typer.echo(f"  … and {shown.items - len(shown.first):,} more", err=True)
         typer.confirm(asked, abort=True, err=True)
     bulks.begin(current, shown.id, who=me(), reason=reason)
     _tell(_follow(current, shown.id))
@@ -169,6 +179,10 @@ def _follow(current: App, bulk_id: UUID) -> Bulk:
 def _tell(found: Bulk) -> None:
     for each in found.refused:
         console().print(f"{each['target'].partition(':')[2]}  {readable(each['says'])}")
+    alike = Counter(each["says"] for each in found.refused)
+    for says, count in alike.most_common(MOST_REASONS):
+        if count > 1:
+            console().print(f"{count:,} × {readable(says)}")
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(found.counts.items()))
     console().print(f"{found.id}  {found.state}: {counts}")
     if found.counts.get("refused", 0) + found.counts.get("failed", 0) or found.state == "cancelled":
@@ -176,29 +190,24 @@ def _tell(found: Bulk) -> None:
 
 
 def decided(words: Sequence[str], filters: Mapping[str, str], last: str) -> tuple[list[UUID], str, str | None]:
-    """Read what somebody decides: the id of one thing, found or lost, and what it is called there, if that is said; by
+    """Read what somebody decides: the ids of things, found or lost, and what one is called there, if that is said; by
     filters only the decision. `last` is the name of the last word.
 
     Raises:
         typer.BadParameter: something is missing, too much, or none of these.
     """
-    named = [] if filters else [_id(word) for word in words[:1]]
+    named = [found for word in takewhile(uuid_of, words) if (found := uuid_of(word)) is not None]
+    if not named and not filters:
+        says = "say which one by its id, or all that are meant by --status and other filters"
+        raise typer.BadParameter(f"{words[0]!r} is no id: {says}", param_hint="ID")
     verdict, *rest = words[len(named) :] or [""]
     one_of(VERDICTS, verdict or None, "found|lost", "verdict")
     if not verdict:
         raise typer.BadParameter("Missing argument: say found or lost", param_hint="found|lost")
-    if verdict == "found" and filters:
+    if verdict == "found" and (filters or len(named) > 1):
         raise typer.BadParameter("found is said of one at a time: each has an id of its own", param_hint="found|lost")
     if rest and (filters or verdict == "lost"):
         raise typer.BadParameter("goes with found, of one", param_hint=last)
     if len(rest) > 1:
         raise typer.BadParameter(f"nothing comes after {last}", param_hint=rest[1])
     return named, verdict, rest[0] if rest else None
-
-
-def _id(word: str) -> UUID:
-    found = uuid_of(word)
-    if found is None:
-        says = "say which one by its id, or all that are meant by --status and other filters"
-        raise typer.BadParameter(f"{word!r} is no id: {says}", param_hint="ID")
-    return found

@@ -469,7 +469,7 @@ def resolve(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[ID] found|lost [EXTERNAL_ID]",
+            metavar="[ID…] found|lost [EXTERNAL_ID]",
             help="The post; whether it is on the account; found: the platform's id of it, or its address.",
             autocompletion=among(VERDICTS),
         ),
@@ -477,7 +477,7 @@ def resolve(
     reason: Reason = None,
     yes: Yes = False,
 ) -> None:
-    """Decide about a post of which nobody could tell.
+    """Decide about posts of which nobody could tell.
 
     Look at the account itself. Found: it is that post; without its id where the platform shows us none (private posts
     on TikTok). Lost: it is certainly not there; it is not sent again by itself. By a filter, all are lost.
@@ -487,6 +487,6 @@ def resolve(
     viral posts resolve ID lost
     viral posts resolve lost --status unconfirmed --account ID --reason "the account shows none of them"
     """
-    post_id, verdict, external_id = decided(words, filters, "EXTERNAL_ID")
+    post_ids, verdict, external_id = decided(words, filters, "EXTERNAL_ID")
     arguments = {"verdict": verdict, "external_id": external_id}
-    act_on_some("post.resolve", post_id, _of(filters), arguments, reason=reason, yes=yes)
+    act_on_some("post.resolve", post_ids, _of(filters), arguments, reason=reason, yes=yes)

@@ -202,7 +202,7 @@ def resolve(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[ID] found|lost",
+            metavar="[ID…] found|lost",
             help="The video; whether the provider has its order.",
             autocompletion=among(VERDICTS),
         ),
@@ -229,7 +229,7 @@ def resolve(
     viral videos resolve ID lost --charged 1.20
     viral videos resolve lost --status unconfirmed --provider luma --reason "their console has none of them"
     """
-    video_id, verdict, more = decided(words, filters, "ID")
+    video_ids, verdict, more = decided(words, filters, "ID")
     if more is not None:
         raise typer.BadParameter("what the provider calls it goes with --job", param_hint=more)
     if verdict == "lost" and job is not None:
@@ -239,7 +239,7 @@ def resolve(
     if filters and charged is not None:
         raise typer.BadParameter("is said of one at a time", param_hint="--charged")
     arguments = {"verdict": verdict, "job": job, "charged": charged}
-    act_on_some("video.resolve", video_id, _of(filters), arguments, reason=reason, yes=yes)
+    act_on_some("video.resolve", video_ids, _of(filters), arguments, reason=reason, yes=yes)
 
 
 def _of(filters: Filters) -> VideoFilter | None:

@@ -225,6 +225,7 @@ ALL: Final = (
         "posts retry",
         "Try again",
         "Schedule a post again that certainly did not appear.",
+        warns="An account takes so many posts a day: of many, those that cannot begin in time are missed again.",
         arguments=(AT,),
         bulk=True,
         states=(PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED),

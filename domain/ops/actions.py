@@ -242,9 +242,9 @@ def read_arguments(action: Action, values: Arguments) -> dict[str, Any]:
         Rejected: one is unknown, missing, or cannot be.
     """
     takes = {each.name: each for each in action.arguments}
-    if strange := [name for name in values if name not in takes]:
-        raise Rejected(f"{action.name} takes no {', '.join(map(repr, strange))}; {_takes(action)}")
     texts = {name: written(value).strip() for name, value in values.items() if value is not None and value is not False}
+    if strange := [name for name, text in texts.items() if text and name not in takes]:
+        raise Rejected(f"{action.name} takes no {', '.join(map(repr, strange))}; {_takes(action)}")
     found = {name: _read(takes[name], text) for name, text in texts.items() if text}
     if missing := [each.name for each in action.arguments if each.required and each.name not in found]:
         raise Rejected(f"{action.name} needs {' and '.join(missing)}")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.events.outcomes import Flag, Status
-from domain.text.filters import Cursor, check_text, cursor_of, id_of, one_of, time_of, written
+from domain.text.filters import Cursor, check_range, check_text, cursor_of, id_of, one_of, time_of, written
 
 SOURCES: Final = ("stripe", "clerk")
 FAILED: Final = "failed"
@@ -57,6 +57,8 @@ def event_filter(query: Mapping[str, str]) -> EventFilter:
     filled = {name: query[name].strip() for name in NAMES if query.get(name, "").strip()}
     for name, value in filled.items():
         check_text(name, value, LONGEST, "event")
+    since, until = time_of("since", filled.get("since")), time_of("until", filled.get("until"))
+    check_range(since, until)
     return EventFilter(
         source=one_of("source", filled.get("source"), SOURCES),
         type=filled.get("type"),
@@ -64,8 +66,8 @@ def event_filter(query: Mapping[str, str]) -> EventFilter:
         flag=one_of("flag", filled.get("flag"), FLAGS),
         subject=filled.get("subject"),
         tenant=id_of("tenant", filled.get("tenant")),
-        since=time_of("since", filled.get("since")),
-        until=time_of("until", filled.get("until")),
+        since=since,
+        until=until,
         text=filled.get("text"),
         after=cursor_of(filled.get("after"), with_time=True),
     )

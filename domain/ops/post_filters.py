@@ -10,6 +10,7 @@ from domain.posting.posts import PostStatus
 from domain.text.filters import (
     Cursor,
     SenselessFilter,
+    check_range,
     check_text,
     cursor_of,
     id_of,
@@ -107,10 +108,12 @@ def _texts(query: Mapping[str, str], of: type[_Filter], thing: str) -> dict[str,
 
 
 def _shared(texts: Mapping[str, str], statuses: tuple[str, ...]) -> dict[str, Any]:
+    since, until = time_of("since", texts.get("since")), time_of("until", texts.get("until"))
+    check_range(since, until)
     return {
         "status": one_of("status", texts.get("status"), statuses),
         "tenant_id": id_of("tenant", texts.get("tenant")),
-        "since": time_of("since", texts.get("since")),
-        "until": time_of("until", texts.get("until")),
+        "since": since,
+        "until": until,
         "after": cursor_of(texts.get("after"), with_time=True),
     }

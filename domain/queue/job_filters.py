@@ -9,6 +9,7 @@ from uuid import UUID
 from domain.text.filters import (
     Cursor,
     SenselessFilter,
+    check_range,
     check_text,
     cursor_of,
     id_of,
@@ -87,6 +88,8 @@ def job_filter(query: Mapping[str, str]) -> JobFilter:
         if name not in QUERY:
             raise SenselessFilter(f"{shortly(name)}: there is no such filter; there are {', '.join(QUERY[:-1])}")
         check_text(name, value, LONGEST.get(name, 80), "job")
+    since, until = time_of("since", texts.get("since")), time_of("until", texts.get("until"))
+    check_range(since, until)
     return JobFilter(
         state=one_of("status", texts.get("status"), STATES),
         job_type=texts.get("type"),
@@ -94,8 +97,8 @@ def job_filter(query: Mapping[str, str]) -> JobFilter:
         tenant_id=id_of("tenant", texts.get("tenant")),
         cause=texts.get("cause"),
         text=texts.get("text"),
-        since=time_of("since", texts.get("since")),
-        until=time_of("until", texts.get("until")),
+        since=since,
+        until=until,
         archived=one_of("archive", texts.get("archive"), ("yes",)) is not None,
         after=cursor_of(texts.get("after")),
     )

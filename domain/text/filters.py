@@ -88,6 +88,19 @@ def time_of(name: str, value: str | None) -> datetime | timedelta | None:
     return found
 
 
+def check_range(since: datetime | timedelta | None, until: datetime | timedelta | None) -> None:
+    """Check that something can lie between the two times of a filter, as far as they are of one kind.
+
+    Raises:
+        SenselessFilter: it ends before it begins.
+    """
+    ends_first = (isinstance(since, datetime) and isinstance(until, datetime) and until <= since) or (
+        isinstance(since, timedelta) and isinstance(until, timedelta) and until >= since
+    )
+    if ends_first:
+        raise SenselessFilter("until: it lies before since, so that nothing is between them")
+
+
 def moment_of(time: datetime | timedelta | None, now: datetime) -> datetime | None:
     """Return the time of a filter, of which a span is so long before now."""
     return now - time if isinstance(time, timedelta) else time

@@ -2,8 +2,8 @@
 tour shows is what happens."""
 
 import re
-import time
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,8 +160,8 @@ def test_the_tour_is_as_it_says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
         def run(words: list[str]) -> tuple[int, str]:
             result = viral(*words)
-            # A person reads what is printed; meanwhile the workers apply what was sent. Stripe's times are whole seconds:
-            # what is bought within the second of the sign-up begins before it, and no month begins with it.
+            # A person reads what is printed; meanwhile the workers apply what was sent. Stripe's times are whole
+            # seconds: what is bought within the second of the sign-up begins before it, and no month begins with it.
             sent = int(time.time())
             until(lambda: all_is_applied(viral) and int(time.time()) > sent, "the events to be applied")
             return result.code, result.out + result.err

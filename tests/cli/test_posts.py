@@ -1,6 +1,7 @@
 """`viral posts`, as an operator uses it, against a simulated Mastodon."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -121,3 +122,51 @@ def test_what_is_not_there_is_said_in_one_line(here: PostStage, viral: Shell) ->
         assert "there is no post" in viral.refused("posts", *words, NOBODY)
     foreign = here.video(here.tenant())
     assert "there is no account" in viral.refused("posts", "create", foreign, "--account", account_id)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "becomes"),
+    [
+        (("approve",), "needs_approval", "scheduled"),
+        (("cancel",), "scheduled", "cancelled"),
+        (("retry",), "failed", "published"),
+        (("retry", "--at", "2100-01-01"), "failed", "failed"),
+        (("reconcile",), "unconfirmed", "failed"),
+        (("resolve", "lost"), "unconfirmed", "failed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_all_that_fit_are_acted_upon(
+    here: PostStage, viral: Shell, words: tuple[str, ...], status: str, becomes: str
+) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, MASTODON)
+    ids = [here.ask(tenant_id, account_id, title="", after=timedelta(days=1)) for _ in range(3)]
+    with here.app.db.transaction(SYSTEM) as tx:
+        query = "UPDATE social_posts SET status = %s, submitted_at = now() - interval '2 days' WHERE id <> %s"
+        tx.driver.execute(query, (status, ids[2]))
+        tx.driver.execute("UPDATE social_posts SET status = 'published' WHERE id = %s", (ids[2],))
+    chosen = ("posts", *words, "--status", status, "--account", account_id, "--reason", "it is over")
+    assert "2 posts? Say --yes to do it" in viral.senseless(*chosen)
+    with working(here.app):
+        result = viral(*chosen, "--yes")
+    here.run()
+    refused = "2100-01-01" in words
+    assert result.code == int(refused), result
+    assert result.out.splitlines()[-1].endswith(f"completed: 2 {'refused' if refused else 'done'}")
+    assert refused == ("2 × " in result.out)
+    if words != ("reconcile",):
+        assert {here.show(each).status for each in ids[:2]} == {becomes}
+    assert here.show(ids[2]).status == "published"
+
+
+def test_several_are_given_up_at_once_and_one_is_found(here: PostStage, viral: Shell) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, MASTODON)
+    ids = [here.ask(tenant_id, account_id, title="") for _ in range(2)]
+    with here.app.db.transaction(SYSTEM) as tx:
+        query = "UPDATE social_posts SET status = 'unconfirmed', submitted_at = now() - interval '2 days'"
+        tx.driver.execute(query)
+    assert "of one at a time" in viral.senseless("posts", "resolve", *ids, "found")
+    viral.done("posts", "resolve", *ids, "lost")
+    assert {here.show(each).status for each in ids} == {"failed"}

@@ -230,7 +230,9 @@ def test_the_shell_says_how_a_doubt_is_decided(viral: Shell, app: App, tenant_id
     command = f"viral videos resolve {video_id} found --job ITS_ID"
     for words in (("show", video_id), ("cancel", video_id)):
         assert command in " ".join(viral("videos", *words).out.split())
-    viral.done("videos", "resolve", video_id, "lost")
+    with working(app):
+        by_filter = ("videos", "resolve", "lost", "--status", "unconfirmed", "--tenant", tenant_id)
+        assert "completed: 1 done" in viral(*by_filter, "--reason", "the console has none", "--yes").out
     assert command not in viral.done("videos", "show", video_id).out
 
 

@@ -13,13 +13,16 @@ from domain.ops.actions import (
     MOST_ITEMS,
     Action,
     Arguments,
+    Kind,
     Target,
     bulk_line,
     check_reason,
     read_arguments,
+    target,
 )
 from domain.ops.many import ManyFilter, check_choice
 from domain.text.filters import moment_of
+from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.jobs.bulk import act_on_many
 from workers.ops.actions import METRIC
@@ -39,8 +42,8 @@ SHOWN = 10
 class Bulk:
     """A bulk action at one moment. `chosen` is the filter, or the number of things that were named; `more`: others fit
     too, and are not among its `items`. `counts` are the items by outcome, and those that are `left`; `first` the first
-    ones; `refused` some of those that were refused or failed (`position`, `target`, `outcome`, `says`). `shell` is the
-    line that begins the same, where it has a filter."""
+    ones of a preview, each with what it is (else empty); `refused` some of those that were refused or failed
+    (`position`, `target`, `outcome`, `says`). `shell` is the line that begins the same, where it has a filter."""
 
     id: UUID
     at: datetime
@@ -53,7 +56,7 @@ class Bulk:
     items: int
     more: bool
     counts: dict[str, int]
-    first: list[str]
+    first: list[tuple[str, str]]
     refused: list[Row]
     shell: str | None
     job_id: UUID | None
@@ -182,7 +185,7 @@ def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, most: int = 100) ->
     row = tx.actions.bulk(bulk_id)
     if row is None:
         raise NoSuchBulk(f"there is no bulk action {bulk_id}; a preview is kept for an hour")
-    action, chosen = action_of(row["action"]), row["chosen"]
+    action, chosen, previewed = action_of(row["action"]), row["chosen"], row["state"] == "previewed"
     options = {
         f"--{name}": value for name, value in sorted(chosen.items(), key=lambda each: (each[0] != "status", each[0]))
     }
@@ -198,7 +201,7 @@ def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, most: int = 100) ->
         items=row["items"],
         more=False,
         counts=tx.actions.counts(bulk_id),
-        first=tx.actions.first_items(bulk_id, SHOWN),
+        first=[(each, _what(tx, target(each))) for each in tx.actions.first_items(bulk_id, SHOWN)] if previewed else [],
         refused=tx.actions.refused_items(bulk_id, after_position=after_position, limit=most),
         shell=None if "named" in chosen else bulk_line(action, row["arguments"], options, row["reason"]),
         job_id=row["job_id"],
@@ -206,3 +209,28 @@ def _read(tx: Tx, bulk_id: UUID, *, after_position: int = 0, most: int = 100) ->
         ended_at=row["ended_at"],
         cancelled_by=row["cancelled_by"],
     )
+
+
+def _what(tx: Tx, of: Target) -> str:
+    """Say what a thing is, for who is about to act on it; it may have texts from outside."""
+    tx.work_as(SYSTEM)
+    match of.kind:
+        case Kind.JOB:
+            row = tx.jobs.get(of.uuid)
+            words = None if row is None else (row["job_type"], row["status"], row["error_message"])
+        case Kind.EVENT:
+            row = tx.events.find(of.id)
+            words = None if row is None else (row["type"], row["status"], None)
+        case Kind.POST:
+            owner = tx.planned_posts.owner(of.uuid)
+            row = None if owner is None else tx.planned_posts.get(owner, of.uuid)
+            who = None if row is None else f"{NAMES[row['platform']]}, {row['username']}"
+            words = None if row is None else (who, row["status"], row["error_message"])
+        case _:
+            owner = tx.videos.owner(of.uuid)
+            row = None if owner is None else tx.videos.get(owner, of.uuid)
+            words = None if row is None else (row["title"] or "a video", row["status"], row["error_message"])
+    if words is None:
+        return "it is not there"
+    what, status, why = words
+    return f"{what}: {status}{f' ({why})' if why else ''}"

@@ -119,7 +119,8 @@ def _failed_posts(tx: Tx) -> Iterator[Harm]:
     for row in _paying(rows):
         number, of = row["number"], row["tenant_id"]
         says = (
-            f"{_counted(number, 'post')} of {_name(row)} failed or came too late in 7 days ({readable(row['what'])})."
+            f"{_counted(number, 'post')} of {_name(row)} failed or came too late in 7 days, the last for this: "
+            f"{readable(row['what'])}."
         )
         shell = f"viral posts list --tenant {of} --status failed"
         yield Harm(Group.TENANTS, says, f"tenants/{of}", shell, number, row["last_at"], cause="failed_posts")
