@@ -282,7 +282,7 @@ def _clusters(text: str) -> list[str]:
         joined = found and (
             unicodedata.category(character).startswith("M")
             or character == _JOINER
-            or found[-1].endswith(_JOINER)
+            or (found[-1].endswith(_JOINER) and not character.isspace())
             or "\U0001f3fb" <= character <= "\U0001f3ff"
             or "\U000e0020" <= character <= "\U000e007f"
             or (_is_flag(character) and len(found[-1]) == 1 and _is_flag(found[-1]))
