@@ -54,10 +54,16 @@ def act(
     Raises:
         ActionRefused: an error refused it, or made it fail.
     """
-    done = perform(current, name, target(what), arguments, who=me(), reason=reason)
+    done = _performed(current, name, what, arguments, reason=reason)
     if done.error is not None:
         raise ActionRefused(done.says)
     return done
+
+
+def _performed(
+    current: App, name: str, what: str, arguments: Mapping[str, Any] | None, *, reason: str | None
+) -> Performed:
+    return perform(current, name, target(what), arguments, who=me(), reason=reason)
 
 
 def act_on_some(
@@ -104,9 +110,13 @@ def act_on_each(
     advice: Callable[[App, UUID], str | None] = lambda current, each: None,
 ) -> None:
     """Perform an action on things, in the order of their ids; print a line for each in the order in which they are
-    named, and exit with 1 if one of them was refused."""
-    kind = action(name).kind
-    done = {each: act(current, name, f"{kind}:{each}", arguments, reason=reason) for each in sorted(set(ids))}
+    named, and exit with 1 if one of them was refused: that keeps nobody from acting on the next.
+
+    Raises:
+        ActionRefused: an error refused it, or made it fail, and it is the only one.
+    """
+    kind, perform_one = action(name).kind, act if len(set(ids)) == 1 else _performed
+    done = {each: perform_one(current, name, f"{kind}:{each}", arguments, reason=reason) for each in sorted(set(ids))}
     for each in dict.fromkeys(ids):
         console().print(f"{each}  {done[each].says}")
         if (says := advice(current, each)) is not None:

@@ -170,3 +170,15 @@ def test_several_are_given_up_at_once_and_one_is_found(here: PostStage, viral: S
     assert "of one at a time" in viral.senseless("posts", "resolve", *ids, "found")
     viral.done("posts", "resolve", *ids, "lost")
     assert {here.show(each).status for each in ids} == {"failed"}
+
+
+def test_what_is_refused_keeps_nobody_from_the_next(here: PostStage, viral: Shell) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, MASTODON)
+    gone, *others = sorted(here.ask(tenant_id, account_id, title="", after=timedelta(days=1)) for _ in range(3))
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE social_posts SET status = 'published' WHERE id = %s", (gone,))
+    result = viral("posts", "cancel", gone, *others)
+    assert (result.code, "it is published" in result.out.splitlines()[0]) == (1, True)
+    assert {here.show(each).status for each in others} == {"cancelled"}
+    assert "it is published" in viral.refused("posts", "cancel", gone)
