@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
@@ -11,12 +12,13 @@ from starlette.testclient import TestClient
 from db.ops import posts as views
 from db.transaction import SYSTEM
 from domain.ops.post_filters import PostFilter, VideoFilter
-from domain.text.filters import Cursor
 from tests.post_stage import PostStage, post_stage
 from tests.web.ops.forms import FROM_OWN, forms_of, load, operator, send
 from tests.web.ops.test_bulk import previewed
-from workers.ops.post_lists import post_list, video_list
+from workers.ops.post_lists import Listed, post_list, video_list
 from workers.settings import Settings
+
+F = TypeVar("F", PostFilter, VideoFilter)
 
 MASTODON, BLUESKY = "mastodon", "bluesky"
 
@@ -109,14 +111,12 @@ def test_a_list_goes_on_where_it_ended_whatever_it_had_looked_at(
     assert len(_all(lambda each: video_list(here.app, each, limit=2), VideoFilter(status="completed"))) == 7
 
 
-def _all(look: Callable[..., object], wanted: PostFilter | VideoFilter) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    further: object = wanted
+def _all(look: Callable[[F], Listed[F]], wanted: F) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     for _ in range(20):
-        found = look(further)
-        rows += found.rows  # type: ignore[attr-defined]
-        further = found.further  # type: ignore[attr-defined]
-        if further is None:
+        found = look(wanted)
+        rows += found.rows
+        if found.further is None:
             return rows
-        assert isinstance(further.after, Cursor)  # type: ignore[attr-defined]
+        wanted = found.further
     raise AssertionError("the list does not end")
