@@ -82,7 +82,8 @@ def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
     start = threading.Barrier(2)
 
     def work(order: Sequence[UUID]) -> None:
-        runner = app.runner(batch_size=AT_ONCE)
+        # However busy the machine is, no job takes its time: what is put back is read by nobody here.
+        runner = app.runner(batch_size=AT_ONCE, stopwatch=lambda: 0.0)
         start.wait()
         for first in range(0, len(order), AT_ONCE):
             runner.run("events", [str(job_id) for job_id in order[first : first + AT_ONCE]])
