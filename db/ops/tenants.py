@@ -8,9 +8,7 @@ from uuid import UUID
 from db.identity.people import deserted
 from db.postgres.connection import AppConnection
 from db.postgres.rows import row_of, rows_of
-from db.tenants.quota import QUOTA, locked_quota
 from domain.ops.tenant_filters import DELETED, NAMES, TenantFilter
-from domain.quota.quota import Quota
 from domain.text.filters import Cursor
 
 MOST_COUNTED: Final = 10_000
@@ -20,7 +18,6 @@ MOST_USES_OF_ONE: Final = 50_000
 NEWEST_POSTS: Final = 200
 """Posts of a tenant among which failed ones are counted."""
 
-READ = f"SELECT {QUOTA} FROM tenants WHERE id = %s"
 MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 
 OF_CUSTOMER = """
@@ -146,14 +143,6 @@ class TenantViews:
         rows = rows_of(self._driver, LISTED.format(where=_where(applying)), values)
         more, rows = len(rows) > limit, rows[:limit]
         return Found(rows, Cursor(rows[-1]["id"], rows[-1]["created_at"]) if more else None, count)
-
-    def quota(self, tenant_id: UUID) -> Quota:
-        """Return the tenant's quota as it stands, unlocked.
-
-        Raises:
-            UnknownTenant: there is none of this id.
-        """
-        return locked_quota(tenant_id, self._driver.execute(READ, (tenant_id,)))
 
     def costs(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """Return what this month of the calendar cost, by kind and provider, the dearest first."""

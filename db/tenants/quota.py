@@ -34,7 +34,8 @@ def is_due(now: str) -> str:
 # In the order of the fields of `Quota`.
 QUOTA = ", ".join(column.name for column in QUOTA_COLUMNS)
 
-LOCK = f"SELECT {QUOTA} FROM tenants WHERE id = %s FOR NO KEY UPDATE"
+READ = f"SELECT {QUOTA} FROM tenants WHERE id = %s"
+LOCK = f"{READ} FOR NO KEY UPDATE"
 
 LOCK_MANY = f"""
 SELECT id, {QUOTA} FROM tenants WHERE id = ANY(%b::uuid[]) AND deletion_began_at IS NULL ORDER BY id FOR NO KEY UPDATE
@@ -161,6 +162,23 @@ class Quotas:
             UnknownTenant: there is none of this id.
         """
         return locked_quota(tenant_id, self._driver.execute(LOCK, (tenant_id,), prepare=True))
+
+    def stored(self, tenant_id: UUID) -> Quota:
+        """Return the quota as it is written down, unlocked: its period may be over.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        return locked_quota(tenant_id, self._driver.execute(READ, (tenant_id,), prepare=True))
+
+    def current(self, tenant_id: UUID, now: datetime) -> Quota:
+        """Return, unlocked, what a job that asks at this moment would find, though nobody may have written down yet
+        that its period has begun.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        return self.reset_if_due(tenant_id, self.stored(tenant_id), now)
 
     def write(self, tenant_id: UUID, before: Quota, after: Quota, kind: str, cause: str) -> None:
         """Save a quota that `lock` returned and a rule changed, with the entry that says why."""
@@ -330,7 +348,7 @@ class Quotas:
 
 
 def locked_quota(tenant_id: UUID, locked: psycopg.Cursor[Any]) -> Quota:
-    """Read the answer to `LOCK`.
+    """Read the answer to `READ` or `LOCK`.
 
     Raises:
         UnknownTenant: there is no tenant of this id.

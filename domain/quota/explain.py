@@ -11,7 +11,7 @@ from domain.billing.invoices import PAID, Invoice
 from domain.billing.standing import Standing, standing
 from domain.billing.subscriptions import TERMINAL, Subscription
 from domain.billing.tiers import PriceBook
-from domain.quota.quota import Quota, is_due
+from domain.quota.quota import Quota
 
 Entry = Mapping[str, Any]
 """A row of the ledger."""
@@ -63,12 +63,15 @@ def explain(
     now: datetime,
     *,
     behind: Backing = NOTHING_BEHIND,
+    unwritten: bool = False,
 ) -> list[str]:
     """Return sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the
-    holds that are open."""
+    holds that are open; `unwritten`: nobody has written down yet that the period has begun."""
     sentences = [f"On {plan}: {_concepts(quota.limit)} a month.", *behind.unpaid]
     why, until = _why(entries, quota, behind), _until(quota, now, behind)
     sentences.append(f"This month began on {_day(quota.period_start)}{why}; {until}")
+    if unwritten:
+        sentences.append("That it began is written down with the next concept, or the next reset.")
     if behind.paused_since:
         since = _day(behind.paused_since)
         sentences.append(f"At Stripe, collection paused since {since}: no invoice follows until it goes on.")
@@ -95,7 +98,7 @@ def explain(
     sentences.append(
         f"So {quota.used} of {quota.allowance} {'is' if quota.used == 1 else 'are'} used{over}, and {left}."
     )
-    if quota.drawn_until is not None and not is_due(quota, now):
+    if quota.drawn_until is not None:
         can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
         sentences.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
     return sentences
@@ -140,8 +143,6 @@ def _unpaid(each: Standing) -> str:
 
 
 def _until(quota: Quota, now: datetime, behind: Backing) -> str:
-    if is_due(quota, now):
-        return f"the next was due on {_day(quota.resets_at)} and begins with the next reset, or the next concept."
     if quota.paid_until is None:
         return f"the next begins on {_day(quota.resets_at)}."
     if quota.resets_at < quota.paid_until:

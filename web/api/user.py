@@ -1,13 +1,13 @@
 """`/api/user`: the caller, and the quota that is left."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from db.transaction import Tx
 from domain.identity.access import ApiScope, Caller
 from domain.identity.people import Role
 from web.api.admission import AdmittedRoute
@@ -49,13 +49,14 @@ class Me(BaseModel):
 def me(caller: AccountReader, app: Running) -> Me:
     """Return the caller, with their tenant and its plan."""
     with app.db.transaction(caller.tenant_id) as tx:
-        row, now = tx.tenants.get(caller.tenant_id), tx.now()
+        row = tx.tenants.get(caller.tenant_id)
+        left = _usage(tx, caller.tenant_id)
     return Me(
         user_id=caller.user_id,
         role=caller.role,
         scopes=sorted(caller.scopes),
         tenant=Tenant(id=row["id"], name=row["name"], tier=row["subscription_tier"], status=row["subscription_status"]),
-        usage=_usage(row, now),
+        usage=left,
     )
 
 
@@ -63,16 +64,17 @@ def me(caller: AccountReader, app: Running) -> Me:
 def usage(caller: AccountReader, app: Running) -> Usage:
     """Return the quota that is left in this period, and when the next one begins."""
     with app.db.transaction(caller.tenant_id) as tx:
-        return _usage(tx.tenants.get(caller.tenant_id), tx.now())
+        tx.tenants.get(caller.tenant_id)
+        return _usage(tx, caller.tenant_id)
 
 
-def _usage(row: Mapping[str, Any], now: datetime) -> Usage:
-    over = row["quota_drawn_until"] is not None and row["quota_drawn_until"] <= now
-    allowance = max(0, row["monthly_quota"] + row["quota_granted"])
+def _usage(tx: Tx, tenant_id: UUID) -> Usage:
+    now = tx.now()
+    quota = tx.quota.current(tenant_id, now)
     return Usage(
-        quota=allowance,
-        used=row["used_quota"],
-        remaining=0 if over else max(0, allowance - row["used_quota"]),
-        period_start=row["quota_period_start"],
-        resets_at=row["quota_reset_at"],
+        quota=quota.allowance,
+        used=quota.used,
+        remaining=quota.available(now),
+        period_start=quota.period_start,
+        resets_at=quota.resets_at,
     )

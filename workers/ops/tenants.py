@@ -103,8 +103,8 @@ def find_quota(app: App, tenant_id: UUID) -> Row:
         UnknownTenant: there is no such tenant.
     """
     with app.db.transaction(tenant_id) as tx:
-        quota, now = tx.quota.lock(tenant_id), tx.now()
-        ledger = tx.quota.ledger(tenant_id)
+        now = tx.now()
+        quota, ledger = tx.quota.current(tenant_id, now), tx.quota.ledger(tenant_id)
     return {
         "tenant_id": tenant_id,
         "quota": quota.allowance,
@@ -145,7 +145,7 @@ def tenant_report(app: App, tenant_id: UUID, *, at: datetime | None = None) -> T
     ]
     with app.db.transaction(tenant_id) as tx:
         now = tx.now()
-        quota, ledger, held = tx.tenant_views.quota(tenant_id), tx.quota.ledger(tenant_id), tx.quota.held(tenant_id)
+        quota, ledger, held = tx.quota.current(tenant_id, now), tx.quota.ledger(tenant_id), tx.quota.held(tenant_id)
         costs, accounts = tx.tenant_views.costs(tenant_id), tx.tenant_views.accounts(tenant_id)
         newest = tx.tenant_views.newest(tenant_id, NEWEST)
     received = event_list(app, EventFilter(tenant=tenant_id), limit=NEWEST)
@@ -191,7 +191,9 @@ def explain_quota(app: App, tenant_id: UUID) -> QuotaExplanation:
     with app.db.transaction(tenant_id) as tx:
         tx.explain.use_one_snapshot()
         tenant = tx.tenants.seen(tenant_id)
-        quota, now = tx.tenant_views.quota(tenant_id), tx.now()
+        now = tx.now()
+        stored = tx.quota.stored(tenant_id)
+        quota = tx.quota.reset_if_due(tenant_id, stored, now)
         entries = tx.quota.ledger(tenant_id, limit=10_000, since=quota.period_start)
         held = tx.quota.held(tenant_id)
         status = tenant["subscription_status"]
@@ -205,7 +207,8 @@ def explain_quota(app: App, tenant_id: UUID) -> QuotaExplanation:
             tx.events.waiting("stripe", why, about) for why in (Status.PARKED_INCOMPLETE, Status.PARKED_UNFETCHABLE)
         ]
     behind = replace(behind, waiting=sum(map(len, parked)))
-    sentences = explain(plan, quota, entries, held, now, behind=behind)
+    unwritten = quota.period_start != stored.period_start
+    sentences = explain(plan, quota, entries, held, now, behind=behind, unwritten=unwritten)
     linked = tenant["stripe_subscription_id"]
     why = explain_plan(tenant["subscription_tier"], linked, subscriptions, invoices, app.ports.prices)
     return QuotaExplanation(tenant["name"], quota.used, quota.available(now), sentences, why)

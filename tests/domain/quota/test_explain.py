@@ -57,12 +57,12 @@ def test_it_says_what_the_next_month_waits_for() -> None:
     late, annual = DEC + timedelta(hours=1), replace(PAID, paid_until=DEC + timedelta(days=300))
     sentences = {
         "free": explain("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
-        "late": explain("FREE", replace(PAID, paid_until=None), [], [], late)[1],
+        "late": explain("FREE", replace(PAID, paid_until=None), [], [], NOW, unwritten=True)[2],
         "unpaid": explain("PRO (past_due)", PAID, [], [], late)[1],
         "annual": explain("PRO (active)", annual, [], [], NOW, behind=A_YEAR)[1],
     }
     assert "the next begins on 2026-12-05" in sentences["free"]
-    assert "begins with the next reset" in sentences["late"]
+    assert "is written down with the next concept, or the next reset" in sentences["late"]
     assert "waits for its invoice" in sentences["unpaid"]
     assert "the next begins on 2026-12-05 10:00 UTC (paid until 2027-10-01" in sentences["annual"]
 

@@ -14,7 +14,7 @@ from tests.drain import drain
 from workers.app import App
 from workers.jobs.quota import reset_due
 from workers.ops.support import change_quota
-from workers.ops.tenants import explain_quota, find_quota
+from workers.ops.tenants import explain_quota, find_quota, tenant_report
 
 
 def grant(app: App, tenant_id: UUID, count: int, key: str | None = None) -> str:
@@ -153,3 +153,36 @@ def test_it_ends_with_the_period_whoever_begins_the_next(app: App, owner_url: st
     assert granted == [0, 0, 0, 5]
     assert tenant(app, by_hold)["used_quota"] == 1
     assert disagreeing(app) == 0
+
+
+def test_of_a_month_that_is_over_nobody_shows_the_old_numbers(app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+    tenant_id = a_tenant(app, created_at=now - timedelta(days=40), quota_reset_at=now + timedelta(days=1))
+    grant(app, tenant_id, 2)
+    hold(app, tenant_id, 12)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET quota_reset_at = now() WHERE id = %s", (tenant_id,))
+    shown = find_quota(app, tenant_id)
+    explained, report = explain_quota(app, tenant_id), tenant_report(app, tenant_id)
+    assert (shown["quota"], shown["granted"], shown["used"], shown["remaining"]) == (10, 0, 0, 10)
+    assert shown["period_start"] < shown["resets_at"] > now
+    assert (explained.used, explained.remaining) == (report.used, report.remaining) == (0, 10)
+    assert report.resets_at == shown["resets_at"]
+    sentences = " ".join(explained.sentences)
+    assert "So 0 of 10 are used, and 10 are left." in sentences
+    assert "granted" not in sentences
+    assert "is written down with the next concept, or the next reset." in sentences
+    hold(app, tenant_id, 10)
+    assert left(app, tenant_id) == 0
+
+
+def test_looking_at_a_quota_waits_for_nobody(app: App) -> None:
+    tenant_id = fresh(app)
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.lock(tenant_id)
+        looking = threading.Thread(target=left, args=(app, tenant_id))
+        looking.start()
+        looking.join(5)
+        assert not looking.is_alive()
+    looking.join()
