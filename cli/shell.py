@@ -2,13 +2,14 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
 import typer
 from typer._click.exceptions import MissingParameter, NoArgsIsHelpError, NoSuchOption, UsageError  # exported nowhere
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 Act = TypeVar("Act", bound=Callable[..., Any])
@@ -38,24 +39,36 @@ MOST_NAMED = 12
 
 class Command(TyperCommand):
     """In the usage line, an argument that has to be given is `TYPE` and not `{TYPE}`. A negative number is a value and
-    no option, and what is wrong with a value is said in plain words."""
+    no option, what is wrong with a value is said in plain words, and an option that takes one value is refused if it is
+    given more than once: the last alone would hold, and nobody would know."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
         try:
             try:
+                self._check_given_once(ctx, args)
                 return super().parse_args(ctx, args)
             except NoSuchOption as error:
                 if not NEGATIVE.match(error.option_name):
                     raise
                 # Now any unknown option is a value; as one it is too many, or no value of the kind that is wanted.
                 ctx.ignore_unknown_options = True
+                self._check_given_once(ctx, words)
                 return super().parse_args(ctx, words)
         except typer.BadParameter as error:
             for pattern, plain in PLAINLY:
                 if found := pattern.fullmatch(error.message):
                     error.message = found.expand(plain)
             raise
+
+    def _check_given_once(self, ctx: Any, args: list[str]) -> None:
+        if ctx.resilient_parsing:
+            return
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(given).items():
+            takes_one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag or option.count)
+            if takes_one and times > 1:
+                ctx.fail(f"{option.opts[0]} is given {'twice' if times == 2 else f'{times} times'}; it takes one value")
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]

@@ -113,7 +113,7 @@ def faults(
     return list(
         chain(
             _account_faults(account, rules, earlier),
-            _time_faults(draft, now),
+            time_faults(draft.at, now),
             _text_faults(draft, account, rules),
             _hashtag_faults(draft, rules),
             _option_faults(draft, account, rules),
@@ -186,15 +186,16 @@ def _account_faults(account: Account, rules: Rules, earlier: Earlier | None) -> 
         )
 
 
-def _time_faults(draft: Draft, now: datetime) -> Iterator[str]:
-    if draft.at is None:
+def time_faults(at: datetime | None, now: datetime) -> Iterator[str]:
+    """Say what is wrong with the time of a post; None is at once."""
+    if at is None:
         return
-    if draft.at.tzinfo is None:
+    if at.tzinfo is None:
         yield "the time has no zone: end it with Z, or an offset such as +01:00"
-    elif draft.at < now - PAST:
-        yield f"the time {_moment(draft.at)} has passed (it is {_moment(now)}): choose a later one"
-    elif draft.at > now + AHEAD:
-        yield f"the time {_moment(draft.at)} is too far away: at most {AHEAD.days} days ahead, {_moment(now + AHEAD)}"
+    elif at < now - PAST:
+        yield f"the time {_moment(at)} has passed (it is {_moment(now)}): choose a later one"
+    elif at > now + AHEAD:
+        yield f"the time {_moment(at)} is too far away: at most {AHEAD.days} days ahead, {_moment(now + AHEAD)}"
 
 
 def _counts(draft: Draft, account: Account, rules: Rules) -> Iterator[tuple[TextLimit, Count]]:

@@ -98,7 +98,7 @@ def check_range(since: datetime | timedelta | None, until: datetime | timedelta 
         isinstance(since, timedelta) and isinstance(until, timedelta) and until >= since
     )
     if ends_first:
-        raise SenselessFilter("until: it lies before since, so that nothing is between them")
+        raise SenselessFilter("until: it does not lie after since, so that nothing is between them")
 
 
 def moment_of(time: datetime | timedelta | None, now: datetime) -> datetime | None:

@@ -28,6 +28,11 @@ def test_every_command_says_in_one_line_what_makes_no_sense(away: Shell) -> None
             "Missing argument 'QUEUE': events, default, llm, media, render, social. Try 'viral queues pause --help'.",
         ),
         (["jobs", "list", "a"], "Got unexpected extra argument(s) (a). Try 'viral jobs list --help'."),
+        (
+            ["jobs", "retry", "--status", "failed", "--status", "cancelled", "--reason", "x"],
+            "--status is given twice; it takes one value. Try 'viral jobs retry --help'.",
+        ),
+        (["posts", "list", "-n", "3", "--limit=4"], "--limit is given twice; it takes one value. Try …"),
         (["jobs", "list", "--limit", "x"], "Invalid value for '--limit' / '-n': should be a whole number. Try …"),
         (["jobs", "list", "--limit", "-3"], "Invalid value for '--limit' / '-n': should be at least 1. Try …"),
         (["posts", "retry"], "Missing argument 'ID': name posts, or say --status and other filters. Try …"),

@@ -21,6 +21,7 @@ from domain.ops.actions import (
     target,
 )
 from domain.ops.many import ManyFilter, check_choice
+from domain.posting.validation import time_faults
 from domain.text.filters import moment_of
 from domain.videos.profiles import NAMES
 from workers.app import App
@@ -90,13 +91,16 @@ def preview(
     `begin` acts on these, whatever fits by then.
 
     Raises:
-        Rejected: the action cannot be done to many, or to these; or choosing them takes too long.
+        Rejected: the action cannot be done to many, or to these, or at this time; or choosing them takes too long.
     """
     action = action_of(name)
     values = read_arguments(action.of_many(), arguments or {})
     _check(action, wanted, targets)
     with app.db.transaction(SYSTEM, timeout=LONGEST_CHOICE) as tx:
         bulk_id, now, more = tx.new_id(), tx.now(), False
+        # Here, once: each of them would be refused for it.
+        for fault in time_faults(values.get("at"), now):
+            raise Rejected(fault)
         if wanted is not None:
             tx.actions.preview(bulk_id, who=who, action=name, chosen=wanted.query(), arguments=values)
             since, until = moment_of(wanted.since, now), moment_of(wanted.until, now)

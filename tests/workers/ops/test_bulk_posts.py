@@ -58,6 +58,14 @@ def outcomes(app: App, shown: Bulk) -> dict[UUID, str | None]:
     return {target(what).uuid: outcome for what, outcome in items(app, shown.id)}
 
 
+def test_a_time_at_which_nothing_can_be_posted_is_refused_before_anything_is_chosen(app: App) -> None:
+    for at, why in (("2020-01-01T09:00Z", "has passed"), ("2999-01-01", "too far away")):
+        with pytest.raises(Rejected, match=why):
+            preview(app, "post.retry", {"at": at}, who=ADA, wanted=PostFilter(status="failed"))
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.driver.execute("SELECT count(*) FROM bulk_actions").fetchall() == [(0,)]
+
+
 def test_failed_posts_of_a_platform_are_tried_again_each_with_its_own_conflict(here: PostStage) -> None:
     ada, bob = here.tenant(), here.tenant()
     accounts = {(tenant, name): here.account(tenant, name) for tenant in (ada, bob) for name in (TIKTOK, MASTODON)}
