@@ -64,8 +64,8 @@ class Command(TyperCommand):
     def _check_given_once(self, ctx: Any, args: list[str]) -> None:
         if ctx.resilient_parsing:
             return
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
-        for option, times in Counter(given).items():
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(order).items():
             takes_one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag or option.count)
             if takes_one and times > 1:
                 ctx.fail(f"{option.opts[0]} is given {'twice' if times == 2 else f'{times} times'}; it takes one value")
