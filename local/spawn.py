@@ -84,10 +84,11 @@ def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) 
                 continue
     signal_group(process.pid, signal.SIGKILL)
     process.wait()
+    await_end_of_group(process.pid)
 
 
-def signal_group(pgid: int, number: signal.Signals) -> bool:
-    """False if there is nobody (any more) to signal."""
+def signal_group(pgid: int, number: int) -> bool:
+    """False if there is nobody (any more) to signal; 0 signals nothing."""
     try:
         os.killpg(pgid, number)
     except (ProcessLookupError, PermissionError):  # macOS answers "not permitted" for a group of zombies
@@ -126,6 +127,17 @@ def command_of(pid: int) -> str:
     return next((process.command for process in processes() if process.pid == pid), "")
 
 
+def members_of(pgid: int) -> list[Process]:
+    """Those of a group that run."""
+    return [process for process in processes() if process.group == pgid and process.command]
+
+
+def await_end_of_group(pgid: int) -> None:
+    """Wait until nobody of a killed group runs any more, 5 s at most: on a busy machine, what was killed goes on for a
+    while before it notices."""
+    until(lambda: not signal_group(pgid, 0) or not members_of(pgid), 5)
+
+
 def end_orphan(pid: int, *steps: tuple[signal.Signals, float]) -> bool:
     """Stop a process that is not our child; False if it outlived the last of `steps` (signal, seconds)."""
     for number, seconds in steps:
@@ -145,18 +157,14 @@ def end_orphan_group(pgid: int, argv: Sequence[str], grace: float) -> bool:
 
     A group led by some other command is a reused number, and is left alone.
     """
-
-    def members() -> list[Process]:
-        return [process for process in processes() if process.group == pgid and process.command]
-
-    leader = next((process for process in members() if process.pid == pgid), None)
+    leader = next((process for process in members_of(pgid) if process.pid == pgid), None)
     ours = " ".join(argv[1:]) or Path(argv[0]).name  # not the first word: a script is run by its interpreter
-    if not members() or (leader is not None and ours not in leader.command):
+    if not members_of(pgid) or (leader is not None and ours not in leader.command):
         return False
     signal_group(pgid, signal.SIGTERM)
-    if not until(lambda: not members(), grace):
+    if not until(lambda: not members_of(pgid), grace):
         signal_group(pgid, signal.SIGKILL)
-        until(lambda: not members(), 5)
+        await_end_of_group(pgid)
     return True
 
 

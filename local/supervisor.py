@@ -21,7 +21,7 @@ from typing import IO, TextIO
 
 from domain.text.visible import visible
 from local.home import ChildRecord
-from local.spawn import signal_group, spawn
+from local.spawn import await_end_of_group, signal_group, spawn
 
 COLOURS = (36, 33, 35, 32, 34, 31)
 LONGEST_LINE = 64 * 1024  # bytes; longer ones are broken
@@ -233,6 +233,7 @@ class Supervisor:
         signal_group(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # only a process stuck in the kernel
             process.wait(5)
+            await_end_of_group(process.pid)
         while running.pipe is not None and self._read(running):
             pass
         if running.pipe is not None:  # held open by something that left the group
