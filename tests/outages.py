@@ -26,13 +26,23 @@ def setting(server: EmbeddedPostgres, name: str, value: str) -> Iterator[None]:
         shown = f"SELECT current_setting('{name}') = %s"
         try:
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
-            connection.execute("SELECT pg_reload_conf()")
+            reload(connection)
             until(lambda: connection.execute(shown, (value,)).fetchone() == (True,), f"{name} to be {value}")
+            reload(connection)
             yield
         finally:
             connection.execute(f"ALTER SYSTEM RESET {name}")
-            connection.execute("SELECT pg_reload_conf()")
+            reload(connection)
             until(lambda: connection.execute(shown, before).fetchone() == (True,), f"{name} to be as before")
+
+
+def reload(connection: psycopg.Connection[Any]) -> None:
+    """Have the server read its settings again; returns when our session has. The sessions are told one after the other:
+    that all of them were, is sure when a second time has come to ours."""
+    loaded = "SELECT pg_conf_load_time()"
+    before = connection.execute(loaded).fetchone()
+    connection.execute("SELECT pg_reload_conf()")
+    until(lambda: connection.execute(loaded).fetchone() != before, "the settings to be read")
 
 
 def read_only(server: EmbeddedPostgres) -> Any:
@@ -40,9 +50,26 @@ def read_only(server: EmbeddedPostgres) -> Any:
     return setting(server, "default_transaction_read_only", "on")
 
 
-def commits_hang(server: EmbeddedPostgres) -> Any:
+@contextmanager
+def commits_hang(server: EmbeddedPostgres) -> Iterator[None]:
     """A COMMIT is answered when the block ends: it waits for a standby that does not come."""
-    return setting(server, "synchronous_standby_names", "nobody")
+    with admin(server) as looking, admin(server) as trying:
+        asked, waits = trying.pgconn, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = %s"
+
+        def hangs() -> bool:
+            asked.consume_input()
+            if not asked.is_busy():
+                while asked.get_result():
+                    pass
+                asked.send_query(b"SELECT pg_logical_emit_message(true, 'tests', '')")
+            return looking.execute(waits, (asked.backend_pid,)).fetchone() == (True,)
+
+        with setting(server, "synchronous_standby_names", "nobody"):
+            # A background process of the server tells the others, when it comes to it.
+            until(hangs, "a COMMIT to hang")
+            yield
+        while asked.get_result():
+            pass
 
 
 @contextmanager

@@ -160,18 +160,17 @@ def _session_lives(pgid: int) -> bool:
     except ProcessLookupError:
         return False
     return any(
-        process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == pgid
+        process.info["status"] != psutil.STATUS_ZOMBIE and _group_of(process.pid) == pgid
         for process in psutil.process_iter(["status"])
-        if _exists(process.pid)
     )
 
 
-def _exists(pid: int) -> bool:
+def _group_of(pid: int) -> int | None:
+    """None: it has ended meanwhile."""
     try:
-        os.getpgid(pid)
+        return os.getpgid(pid)
     except ProcessLookupError:
-        return False
-    return True
+        return None
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ def test_a_worker_killed_while_it_draws_takes_ffmpeg_along(fleet: Fleet, killed:
     job_id = begin(fleet, "video")
     [pid] = fleet.alive()
     os.kill(pid if killed == "process" else dyno.pid, signal.SIGKILL)
-    until(lambda: not drawing(fleet.folder), "ffmpeg to be gone", seconds=30)
-    until(lambda: not psutil.pid_exists(pid), "the process to be gone", seconds=20)
+    until(lambda: not drawing(fleet.folder), "ffmpeg to be gone")
+    until(lambda: not psutil.pid_exists(pid), "the process to be gone")
     fleet.reap()
     fleet.start_and_sign_on()
     row = fleet.await_status(job_id, "completed")
@@ -59,8 +59,8 @@ def test_a_worker_that_is_stopped_while_it_draws_gives_the_job_back(fleet: Fleet
     dyno = fleet.start_and_sign_on(grace=1)
     job_id = begin(fleet, "video")
     dyno.send_signal(signal.SIGTERM)
-    until(lambda: not drawing(fleet.folder), "ffmpeg to be gone", seconds=30)
-    assert dyno.wait(timeout=20) == 0
+    until(lambda: not drawing(fleet.folder), "ffmpeg to be gone")
+    assert dyno.wait(timeout=90) == 0
     row = job_row(fleet.app, job_id)
     assert (row["status"], row["attempts"], row["crashes"]) == ("pending", 0, 0)
     fleet.start_and_sign_on()
@@ -73,7 +73,7 @@ def test_a_job_that_is_cancelled_while_it_draws_ends_without_its_video(fleet: Fl
     job_id = begin(fleet, "video")
     with fleet.app.db.transaction(SYSTEM) as tx:
         assert cancel(tx, fleet.app.job_types, job_id) == "running"
-    until(lambda: job_row(fleet.app, job_id)["status"] == "cancelled", "the job to be cancelled", seconds=30)
+    until(lambda: job_row(fleet.app, job_id)["status"] == "cancelled", "the job to be cancelled")
     assert drawing(fleet.folder) == []
     assert fleet.marks() == []
 
@@ -87,7 +87,7 @@ def test_a_process_draws_as_many_as_it_may_and_runs_other_jobs_meanwhile(fleet: 
     for job_id in others:
         fleet.await_status(job_id, "completed")
     assert [job_row(fleet.app, job_id)["status"] for job_id in (begun, second)] == ["running", "pending"]
-    assert len(drawing(fleet.folder)) == 2
+    until(lambda: len(drawing(fleet.folder)) == 2, "one to be drawn still")
 
 
 @pytest.mark.proof
@@ -99,7 +99,7 @@ def test_hundreds_of_jobs_wait_for_others_without_holding_anybody_up(fleet: Flee
     for n in range(3):
         with fleet.app.db.transaction(SYSTEM) as tx:
             other = quick.enqueue(tx, name=f"other {n}")
-        until(lambda other=other: job_row(fleet.app, other)["status"] == "completed", "another job", seconds=30)
+        until(lambda other=other: job_row(fleet.app, other)["status"] == "completed", "another job")
     with fleet.app.db.transaction(SYSTEM) as tx:
         count = "SELECT count(*) FROM job_queue WHERE job_type = 'chaos.polling' AND status = 'completed'"
         assert tx.driver.execute(count).fetchone() != (200,), "the other jobs ended before the polls"
@@ -107,4 +107,4 @@ def test_hundreds_of_jobs_wait_for_others_without_holding_anybody_up(fleet: Flee
     def all_done() -> bool:
         return all(job_row(fleet.app, job_id)["status"] == "completed" for job_id in polls)
 
-    until(all_done, "all to have what they waited for", seconds=60, every=0.5)
+    until(all_done, "all to have what they waited for", every=0.5)

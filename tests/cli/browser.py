@@ -30,6 +30,13 @@ def find() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+NAVIGATED = ("Inspected target navigated or closed", "Execution context was destroyed.", "Cannot find default context")
+
+
+class NavigatedError(Exception):
+    """The page that an order was for gave way to the next one in that moment."""
+
+
 class Browser:
     """A browser that runs: `Page`s of it know nothing of each other, and one is open at a time."""
 
@@ -50,6 +57,8 @@ class Browser:
         while True:
             answer = self.next()
             if answer.get("id") == self._count:
+                if answer.get("error", {}).get("message") in NAVIGATED:
+                    raise NavigatedError(answer)
                 assert "error" not in answer, answer
                 return answer["result"]
             seen.append(answer)
@@ -93,8 +102,15 @@ class Page:
         self._event("Page.loadEventFired")
 
     def run(self, script: str) -> Any:
-        """The value of an expression, or what its promise comes to."""
-        answer = self._order("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        """The value of an expression, or what its promise comes to. A page that is just giving way to the next answers
+        nothing: the next is asked then. What leads there itself is answered before."""
+        for left in range(50, -1, -1):
+            try:
+                answer = self._order("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+                break
+            except NavigatedError:
+                if not left:
+                    raise
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

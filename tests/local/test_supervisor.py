@@ -312,7 +312,7 @@ def test_killed_itself_it_leaves_no_child(run: Run) -> None:
     run.says("here", times=2)
     run.send(signal.SIGKILL)
     run.ends()
-    assert until(lambda: not run.marked(), 5)
+    assert until(lambda: not run.marked(), 60)
 
 
 def test_signals_belong_to_the_caller_again_afterwards(run: Run) -> None:

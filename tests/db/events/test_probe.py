@@ -108,16 +108,18 @@ def test_a_commit_that_hangs_takes_up_one_connection_however_often_one_asks(
     probe: WriteProbe, connections: Connections, servers: Servers
 ) -> None:
     assert probe.ask() == OK
+    hangs = "no answer to COMMIT: is a synchronous standby missing?"
     with commits_hang(servers.postgres):
+        until(lambda: probe.ask(0.2) == hangs, "a commit to hang")
         answers: list[str] = []
         threads = [threading.Thread(target=lambda: answers.append(probe.ask(0.2))) for _ in range(10)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert answers == ["no answer to COMMIT: is a synchronous standby missing?"] * 10
+        assert answers == [hangs] * 10
         given_up = WriteProbe(connections.connect)
-        assert given_up.ask(0.2).startswith("no answer to COMMIT")
+        until(lambda: given_up.ask(0.2) == hangs, "another commit to hang")
         given_up.close()
     until(lambda: probe.ask() == OK, "the commit to be answered")
     assert connections.made == 2

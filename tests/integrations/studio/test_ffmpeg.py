@@ -189,8 +189,13 @@ def test_a_time_limit(program: Program) -> None:
 def test_what_the_child_started_ends_with_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     script = Program("ffmpeg", a_script(tmp_path / "forks", f"sleep 600 & echo $! > {pid_file}; wait"), "test", "1")
-    with pytest.raises(StudioUnavailable):
-        run(script, [], watch=int, limit=1)
+
+    def watch() -> None:
+        if pid_file.exists() and pid_file.read_text():
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(script, [], watch=watch)
     until(lambda: not alive(int(pid_file.read_text())), "the end of what it started")
 
 

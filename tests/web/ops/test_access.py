@@ -632,7 +632,7 @@ def read_only(app: App, owner_url: str) -> Iterator[Callable[[], None]]:
 
 def end_others(owner: psycopg.Connection[Any], database: str) -> None:
     owner.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
         (database,),
     )
 

@@ -1,7 +1,9 @@
 """Pages while Postgres neither answers nor ends the connection."""
 
 import time
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from starlette.applications import Starlette
@@ -29,7 +31,7 @@ def test_a_page_does_not_wait_for_ever(app: App, table: str) -> None:
             refused = client.get("/ops/workers")
         assert refused.status_code == 503
         assert "Postgres has not answered for 0.3 s" in refused.text
-        assert client.get("/ops/workers").status_code == 200
+        until(lambda: client.get("/ops/workers").status_code == 200, "the page")
 
 
 def test_nobody_waits_for_look_ups_that_hang(app: App, owner_url: str) -> None:
@@ -43,25 +45,33 @@ def test_nobody_waits_for_look_ups_that_hang(app: App, owner_url: str) -> None:
     routes = [*ops_routes(app, access=access), Route("/metrics", metrics)]
     token, wrong = create_token(app, "ada", "act").text, {"Authorization": "Bearer wrong"}
     with TestClient(Starlette(routes=routes), base_url="https://ops.example", client=("203.0.113.5", 4711)) as client:
-        signed_in = client.post("/ops/login", data={"token": token}, headers={"Origin": "https://ops.example"})
-        assert signed_in.status_code == 200
+        # What is not looked up within 0.3 s is refused, also where the machine is to blame: then it is asked again.
+        form: dict[str, Any] = {"data": {"token": token}, "headers": {"Origin": "https://ops.example"}}
+        until(lambda: client.post("/ops/login", **form).status_code == 200, "the sign-in")
         cookie = f"__Host-viral_ops={client.cookies['__Host-viral_ops']}"
         client.cookies.clear()
         with psycopg.connect(owner_url) as owner:
             owner.execute("LOCK TABLE operator_tokens IN ACCESS EXCLUSIVE MODE")
             hung = [client.get("/metrics", headers=wrong) for _ in range(THREADS)]
             assert {each.status_code for each in hung} == {503}
-            began = time.monotonic()
+            took = []
             for _ in range(20):
+                began = time.monotonic()
                 assert client.get("/metrics", headers=wrong).status_code == 503
-            page = client.get("/ops/workers", headers={"Cookie": cookie})
-            assert time.monotonic() - began < 20 * 0.3
-            assert page.status_code == 200
-            assert "you are remembered" in page.text
-            assert "ada (look)" in page.text
+                took.append(time.monotonic() - began)
+            assert sorted(took)[10] < 0.3
+            pages: list[httpx.Response] = []
+
+            def shown() -> bool:
+                pages.append(client.get("/ops/workers", headers={"Cookie": cookie}))
+                return pages[-1].status_code == 200
+
+            until(shown, "the page")
+            assert "you are remembered" in pages[-1].text
+            assert "ada (look)" in pages[-1].text
         right = {"Authorization": f"Bearer {token}"}
         until(lambda: client.get("/metrics", headers=right).status_code == 200, "the threads to come back")
-        assert "ada (act)" in client.get("/ops/workers", headers={"Cookie": cookie}).text
+        until(lambda: "ada (act)" in client.get("/ops/workers", headers={"Cookie": cookie}).text, "her to be looked up")
 
 
 def test_a_page_leads_to_itself_whatever_its_path_has(ops: TestClient) -> None:
