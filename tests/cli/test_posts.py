@@ -1,7 +1,7 @@
 """`viral posts`, as an operator uses it, against a simulated Mastodon."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -130,7 +130,7 @@ def test_what_is_not_there_is_said_in_one_line(here: PostStage, viral: Shell) ->
         (("approve",), "needs_approval", "scheduled"),
         (("cancel",), "scheduled", "cancelled"),
         (("retry",), "failed", "published"),
-        (("retry", "--at", "2100-01-01"), "failed", "failed"),
+        (("retry", "--at", f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"), "failed", "scheduled"),
         (("reconcile",), "unconfirmed", "failed"),
         (("resolve", "lost"), "unconfirmed", "failed"),
     ],
@@ -151,13 +151,29 @@ def test_all_that_fit_are_acted_upon(
     with working(here.app):
         result = viral(*chosen, "--yes")
     here.run()
-    refused = "2100-01-01" in words
-    assert result.code == int(refused), result
-    assert result.out.splitlines()[-1].endswith(f"completed: 2 {'refused' if refused else 'done'}")
-    assert refused == ("2 × " in result.out)
+    assert result.code == 0, result
+    assert result.out.splitlines()[-1].endswith("completed: 2 done")
     if words != ("reconcile",):
         assert {here.show(each).status for each in ids[:2]} == {becomes}
     assert here.show(ids[2]).status == "published"
+
+
+def test_what_all_are_refused_for_is_said_once_and_counted(here: PostStage, viral: Shell) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, MASTODON)
+    video_id = here.video(tenant_id)
+    ids = []
+    for _ in range(2):
+        ids.append(here.ask(tenant_id, account_id, video_id, title="", after=timedelta(days=1)))
+        with here.app.db.transaction(SYSTEM) as tx:
+            tx.driver.execute("UPDATE social_posts SET status = 'failed' WHERE id = %s", (ids[-1],))
+    here.ask(tenant_id, account_id, video_id, title="", after=timedelta(days=1))
+    with working(here.app):
+        result = viral("posts", "retry", "--status", "failed", "--reason", "it is over", "--yes")
+    assert result.code == 1, result
+    assert result.out.splitlines()[-1].endswith("completed: 2 refused")
+    assert "2 × this video is already on account" in result.out
+    assert {here.show(each).status for each in ids} == {"failed"}
 
 
 def test_several_are_given_up_at_once_and_one_is_found(here: PostStage, viral: Shell) -> None:
