@@ -19,7 +19,6 @@ ADA = "account-of-ada"
 TEXT = "A fox in the snow #fox"
 REDIRECT = "http://127.0.0.1:8000/oauth/callback"
 VERIFIER = "v" * 64
-QUICK = (1.0, 2.0, 5.0)
 
 Simulator = TypeVar("Simulator", bound=OAuthSimulator)
 Client = TypeVar("Client")
@@ -118,7 +117,7 @@ class Stage(Generic[Simulator, Client]):
 @cache
 def http() -> Http:
     """One for all tests: to make it takes longer than most of them."""
-    return Http("viral-tests (tests@example.com)", seconds=QUICK)
+    return Http("viral-tests (tests@example.com)")
 
 
 def unwatched(_: float) -> None:

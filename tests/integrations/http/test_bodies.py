@@ -16,7 +16,6 @@ from integrations.http.errors import AddressRefused, NotSent
 from simulators.loopback import Loopback, Reply, json_reply
 
 FILE = bytes(range(256)) * 1000
-QUICK = (1.0, 1.0, 2.0)
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def server() -> Iterator[Loopback]:
 
 @pytest.fixture
 def http() -> Iterator[Http]:
-    with closing(Http("viral-tests (tests@example.com)", most_bytes=1000, seconds=QUICK)) as http:
+    with closing(Http("viral-tests (tests@example.com)", most_bytes=1000)) as http:
         yield http
 
 

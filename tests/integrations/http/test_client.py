@@ -30,8 +30,6 @@ from simulators.loopback import Loopback, Reply
 from simulators.loopback import Request as Received
 from tests.raw_server import RawServer, answering, dripping, endless
 
-QUICK = (1.0, 0.5, 3.0)
-
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
@@ -46,9 +44,16 @@ def server() -> Iterator[Loopback]:
 
 @pytest.fixture
 def http() -> Iterator[Http]:
-    http = Http("viral-tests (tests@example.com)", most_bytes=1000, seconds=QUICK)
+    http = Http("viral-tests (tests@example.com)", most_bytes=1000)
     yield http
     http.close()
+
+
+@pytest.fixture
+def hurried() -> Iterator[Http]:
+    """One that soon has waited long enough, for those who let it wait."""
+    with closing(Http("viral-tests", most_bytes=1000, seconds=(1.0, 0.5, 3.0))) as http:
+        yield http
 
 
 def request(server: Loopback) -> Request:
@@ -79,9 +84,9 @@ def test_what_has_not_changed_is_not_sent_again(server: Loopback, http: Http) ->
 @pytest.mark.parametrize(
     "fault", [Reply(status=503), Reply(status=429), Reply(hang_up=True), Reply(b"late", after=5)], ids=str
 )
-def test_a_moment_of_trouble_is_waited_out(server: Loopback, http: Http, fault: Reply) -> None:
+def test_a_moment_of_trouble_is_waited_out(server: Loopback, hurried: Http, fault: Reply) -> None:
     server.fail(fault)
-    assert http.send(request(server)).body == b"hello"
+    assert hurried.send(request(server)).body == b"hello"
     assert len(server.requests) == 2
 
 
@@ -117,11 +122,11 @@ def test_a_wait_that_cannot_be_read_is_none(server: Loopback, http: Http, asked:
     assert http.send(request(server)).body == b"hello"
 
 
-def test_a_server_that_stays_down_is_given_up_within_the_time(server: Loopback, http: Http) -> None:
+def test_a_server_that_stays_down_is_given_up_within_the_time(server: Loopback, hurried: Http) -> None:
     server.fail(Reply(after=60), times=9)
     began = monotonic()
     with pytest.raises(Unavailable):
-        http.send(request(server))
+        hurried.send(request(server))
     assert monotonic() - began < 30
 
 
@@ -305,7 +310,7 @@ def test_a_name_that_leads_into_our_network_is_not_asked(server: Loopback) -> No
         address = "203.0.113.9" if len(asked) == 1 else "127.0.0.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-    with closing(Http("viral-tests", seconds=QUICK, lookup=rebinding)) as http:
+    with closing(Http("viral-tests", lookup=rebinding)) as http:
         for _ in range(3):
             with pytest.raises(AddressRefused, match=r"the server is not asked: trends\.example\.com leads to "):
                 http.send(Request("the server", f"http://trends.example.com:{port}/list"))
@@ -401,7 +406,7 @@ def served_securely(certificate: Path, url: str) -> bytes | str:
 
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         answered = pool.submit(answer, listener)
-        with closing(Http("viral-tests", seconds=QUICK)) as http:
+        with closing(Http("viral-tests")) as http:
             try:
                 return http.exchange(Request("the server", url.format(port=listener.getsockname()[1]))).body
             except Unavailable as error:
@@ -443,7 +448,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
         listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:
         pytest.skip("no IPv6 here")
-    with listener, closing(Http("viral-tests", seconds=QUICK)) as http, ThreadPoolExecutor(1) as pool:
+    with listener, closing(Http("viral-tests")) as http, ThreadPoolExecutor(1) as pool:
         port = listener.getsockname()[1]
         answer = pool.submit(http.exchange, Request("the server", f"http://[::1]:{port}/"))
         connection, _ = listener.accept()

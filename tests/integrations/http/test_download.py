@@ -20,7 +20,6 @@ from tests.ports import closed_port
 from tests.raw_server import RawServer, answering, dripping, endless
 
 FILE = bytes(range(256)) * 4000
-QUICK = (1.0, 1.0, 2.0)
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def server() -> Iterator[Loopback]:
 
 @pytest.fixture
 def http() -> Iterator[Http]:
-    with closing(Http("viral-tests (tests@example.com)", most_bytes=1000, seconds=QUICK)) as http:
+    with closing(Http("viral-tests (tests@example.com)", most_bytes=1000)) as http:
         yield http
 
 
@@ -169,7 +168,7 @@ def test_an_address_from_outside_leads_to_the_internet_and_nowhere_else(
     if redirected:
         server.fail(Reply(status=302, headers={"Location": url}))
     named = ("gateway.example.com",)
-    with closing(Http("viral-tests", seconds=QUICK, private_hosts=named, lookup=lookup)) as http:
+    with closing(Http("viral-tests", private_hosts=named, lookup=lookup)) as http:
         with pytest.raises(NotSent, match=r"the clip (is not|cannot be) asked"):
             download(http, server.url if redirected else url, tmp_path / "clip", home=server.url)
     assert len(server.requests) == redirected
@@ -256,8 +255,8 @@ def test_a_handshake_that_fails_has_sent_nothing(server: Loopback, http: Http) -
     [no_pieces, lambda raw: [], dripping(b"HTTP/1.1 200 OK\r\n", 0.3), lambda raw: [b"SMTP ready\r\n"]],
     ids=["silent", "hangs up", "drips", "no HTTP"],
 )
-def test_once_it_was_sent_nobody_can_tell(pieces: Callable[[RawServer], Iterable[bytes]], http: Http) -> None:
-    with answering(pieces) as raw:
+def test_once_it_was_sent_nobody_can_tell(pieces: Callable[[RawServer], Iterable[bytes]]) -> None:
+    with answering(pieces) as raw, closing(Http("viral-tests", seconds=(3.0, 1.0, 2.0))) as http:
         with pytest.raises(Unavailable) as caught:
             http.exchange(Request("the server", raw.url, method="POST", content=b"{}"))
         assert not isinstance(caught.value, NotSent)

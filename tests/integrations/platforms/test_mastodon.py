@@ -120,7 +120,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[Http]:
-    with closing(Http("viral-tests", seconds=(3, 3, 6))) as client:
+    with closing(Http("viral-tests")) as client:
         yield client
 
 

@@ -19,7 +19,7 @@ def test_requests_are_counted_by_their_answers(tmp_path: Path) -> None:
         return Reply(b"hello", status=int(received.path.rpartition("/")[2]))
 
     metrics = Metrics()
-    http = Http("tests", seconds=(1.0, 1.0, 3.0), observe=observing(metrics, "tiktok"))
+    http = Http("tests", observe=observing(metrics, "tiktok"))
     with Loopback(reply) as server:
         for status, method in ((200, "GET"), (200, "POST"), (404, "GET"), (429, "POST"), (500, "GET")):
             http.exchange(Request("TikTok", f"{server.url}/{status}", method=method))

@@ -256,7 +256,7 @@ def test_a_process_whose_heartbeats_were_refused_is_heard_again_at_once(bench: A
 def test_nobody_is_taken_for_dead_before_the_living_could_say_that_they_live(bench: App, servers: Servers) -> None:
     """The job's process had no chance to beat: its lease is over as if it were dead."""
     runner = bench.runner()
-    rescuer = Rescuer(bench.db, bench.job_types, after_outage=timedelta(seconds=0.3))
+    rescuer = Rescuer(bench.db, bench.job_types, after_outage=timedelta(seconds=1.5))
     assert rescuer.rescue() == 0
     [job_id] = enqueue(bench, 1)
     let(lambda ctx: look())
@@ -267,7 +267,7 @@ def test_nobody_is_taken_for_dead_before_the_living_could_say_that_they_live(ben
             rescuer.rescue()
         looks.append(rescuer.rescue())
         Heartbeat(bench.db, runner, queues=("default",), version="1").beat()
-        until(lambda: looks.append(rescuer.rescue()) or len(looks) > 50, "the time to be over", every=0.02)
+        until(lambda: looks.append(rescuer.rescue()) or len(looks) > 100, "the time to be over", every=0.02)
         raise RuntimeError("enough")
 
     runner.run_one(job_id)
