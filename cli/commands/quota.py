@@ -100,7 +100,7 @@ def reset(tenant_id: TenantId, reason: Why = None, as_json: AsJson = False) -> N
     """
     with session() as current:
         done = act(current, "quota.reset", f"tenant:{tenant_id}", reason=reason)
-    row = {"tenant_id": tenant_id, "given_back": done.before["used"]} | done.after
+    row = {"tenant_id": tenant_id, "given_back": done.before["used"], "says": done.says} | done.after
     show_one(row, as_json=as_json)
 
 
@@ -108,8 +108,8 @@ def reset(tenant_id: TenantId, reason: Why = None, as_json: AsJson = False) -> N
 def grant(tenant_id: TenantId, count: Granted, reason: Reason, key: Key = None, as_json: AsJson = False) -> None:
     """Give a tenant more concepts, for the running period.
 
-    They come on top of the plan's, and end with the period, as the plan's own do: the answer says when. A change of
-    plan that begins a period ends them too.
+    They come on top of the plan's, and end with the period, as the plan's own do: the answer says when, or which
+    invoice that waits for. A change of plan that begins a period ends them too. What nobody could use is refused.
 
     \b
     viral quota grant TENANT 10 --reason 'an apology'

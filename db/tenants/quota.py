@@ -7,7 +7,7 @@ quota here holds the tenant's row lock, so a tenant's entries are in one order. 
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -98,6 +98,9 @@ SELECT * FROM quota_ledger
 WHERE tenant_id = %(tenant_id)s AND (%(since)s::timestamptz IS NULL OR taken_at >= %(since)s)
 ORDER BY id DESC LIMIT %(limit)s
 """
+
+# The audit's row and the entry are of one transaction, and so of one time.
+GRANTED_IN = "SELECT period_start FROM quota_ledger WHERE tenant_id = %s AND kind = 'extra' AND at = %s"
 
 HELD = "SELECT * FROM quota_holds WHERE tenant_id = %s AND status = 'held' ORDER BY taken_at"
 
@@ -260,10 +263,9 @@ class Quotas:
 
         Raises:
             UnknownTenant: there is none of this id.
+            Rejected: nothing can be drawn of the period any more.
         """
-        quota = self.lock(tenant_id)
-        # Not the transaction's time: it may have waited for the lock.
-        [(now,)] = self._driver.execute("SELECT clock_timestamp()").fetchall()
+        quota, now = self.lock(tenant_id), self.moment()
         before = self._begin(tenant_id, quota, now, cause)
         after = restart(before, now)
         self.write(tenant_id, before, after, "reset", cause)
@@ -277,13 +279,22 @@ class Quotas:
             UnknownTenant: there is none of this id.
             Rejected: `domain.quota.quota.grant` and `take` say when.
         """
-        quota = self.lock(tenant_id)
-        [(now,)] = self._driver.execute("SELECT clock_timestamp()").fetchall()
+        quota, now = self.lock(tenant_id), self.moment()
         before = self._begin(tenant_id, quota, now, cause)
-        after = grant(before, count) if count > 0 else take(before, -count)
+        after = grant(before, count, now) if count > 0 else take(before, -count, now)
         self._driver.execute(WRITE, quota_values(after) | {"tenant_id": tenant_id})
         self.record(tenant_id, "extra", cause, after, amount=count, taken_at=max(now, after.counts_from))
         return before, after
+
+    def granted_in(self, tenant_id: UUID, at: datetime) -> datetime | None:
+        """Return the beginning of the period for which a transaction of that time granted or took; None: none did."""
+        row = self._driver.execute(GRANTED_IN, (tenant_id, at)).fetchone()
+        return None if row is None else cast(datetime, row[0])
+
+    def moment(self) -> datetime:
+        """Return the database's time now, not at the start of the transaction, which may have waited for a lock."""
+        [(now,)] = self._driver.execute("SELECT clock_timestamp()").fetchall()
+        return cast(datetime, now)
 
     def reset_if_due(self, tenant_id: UUID, quota: Quota, now: datetime) -> Quota:
         """Return the quota with its next period begun, if that is due, and what has been consumed in it already."""

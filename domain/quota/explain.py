@@ -11,7 +11,7 @@ from domain.billing.invoices import PAID, Invoice
 from domain.billing.standing import Standing, standing
 from domain.billing.subscriptions import TERMINAL, Subscription
 from domain.billing.tiers import PriceBook
-from domain.quota.quota import Quota
+from domain.quota.quota import Quota, lasting
 
 Entry = Mapping[str, Any]
 """A row of the ledger."""
@@ -88,7 +88,7 @@ def explain(
             f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}."
         )
     if quota.granted:
-        sentences.append(_granted(quota, entries))
+        sentences.append(_granted(quota, entries, now))
     over = (
         f" ({quota.used - quota.allowance} more than this plan has: nothing is owed)"
         if quota.used > quota.allowance
@@ -121,10 +121,10 @@ def explain_as_of(last: Entry | None, entries: Iterable[Entry], at: datetime) ->
     return sentences
 
 
-def _granted(quota: Quota, entries: Iterable[Entry]) -> str:
+def _granted(quota: Quota, entries: Iterable[Entry], now: datetime) -> str:
     """Say what support gave or took, and who did it last."""
     by = next((f", last by {each['cause'].removeprefix('person:')}" for each in entries if each["kind"] == "extra"), "")
-    until = f"until {_day(quota.resets_at)}, when the period ends"
+    until = lasting(quota, now)
     if quota.granted > 0:
         return f"{_concepts(quota.granted)} more {'was' if quota.granted == 1 else 'were'} granted{by}, {until}."
     return f"{_concepts(-quota.granted)} {'was' if quota.granted == -1 else 'were'} taken away{by}, {until}."

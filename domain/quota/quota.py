@@ -62,9 +62,20 @@ class Quota:
         """Whether the next period may begin by the clock: the tenant does not pay, or has paid beyond its beginning."""
         return self.paid_until is None or self.resets_at < self.paid_until
 
+    def is_over(self, now: datetime) -> bool:
+        """Return whether nothing can be drawn any more, whatever is left."""
+        return self.drawn_until is not None and self.drawn_until <= now
+
     def available(self, now: datetime) -> int:
         """Return how much of `remaining` can be drawn at this moment."""
-        return 0 if self.drawn_until is not None and self.drawn_until <= now else self.remaining
+        return 0 if self.is_over(now) else self.remaining
+
+    def lasts_until(self, now: datetime) -> datetime | None:
+        """Return until when the period is drawn from, as far as anybody knows; None: until an invoice is paid whose day
+        has passed."""
+        if not self.next_is_covered and self.drawn_until is not None:
+            return self.drawn_until
+        return self.resets_at if self.next_is_covered or now < self.resets_at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +129,42 @@ def restart(quota: Quota, now: datetime) -> Quota:
     """A person gives the tenant a fresh count for what is left of the running period; the next reset stays.
 
     Later than anything that has been consumed: of one moment, what came first is not counted.
+
+    Raises:
+        Rejected: nothing can be drawn any more.
     """
+    _check_open(quota, now)
     return replace(quota, used=0, restarted_at=max(now, quota.counts_from) + datetime.resolution)
 
 
-def grant(quota: Quota, count: int) -> Quota:
+def grant(quota: Quota, count: int, now: datetime) -> Quota:
     """Support gives concepts on top of the plan's, for what is left of the period.
 
     Raises:
-        Rejected: nobody means so many.
+        Rejected: nobody means so many, or nobody could use one of them.
     """
     if not 1 <= count <= MOST_GRANTED or quota.granted + count > MOST_GRANTED:
         raise Rejected(f"between 1 and {MOST_GRANTED:,} concepts can be granted in a period, all grants together")
+    _check_open(quota, now)
+    missing = quota.used - quota.limit - quota.granted
+    if count <= missing:
+        taken = f", and {-quota.granted} were taken" if quota.granted < 0 else ""
+        raise Rejected(
+            f"{counted(count, 'concept')} more would leave none to use: {quota.used} of {quota.allowance} "
+            f"{'is' if quota.used == 1 else 'are'} used{taken}; grant at least {missing + 1}"
+        )
     return replace(quota, granted=quota.granted + count)
 
 
-def take(quota: Quota, count: int) -> Quota:
+def take(quota: Quota, count: int, now: datetime) -> Quota:
     """Support takes concepts that are left, granted ones or the plan's, for what is left of the period.
 
     Raises:
-        Rejected: fewer are left; what is used or held is not taken.
+        Rejected: fewer are left, or nothing can be drawn any more; what is used or held is not taken.
     """
     if count < 1:
         raise Rejected("take at least 1 concept")
+    _check_open(quota, now)
     if count > quota.remaining:
         left = f"{quota.remaining} of {quota.allowance} {'is' if quota.remaining == 1 else 'are'} left"
         raise Rejected(f"{left}, so that {counted(count, 'concept')} cannot be taken: what is used or held stays")
@@ -163,6 +187,16 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
         )
     # Never before the count that it is in, whatever the clocks say.
     return replace(quota, used=quota.used + count), Hold(count, max(now, quota.counts_from))
+
+
+def lasting(quota: Quota, now: datetime) -> str:
+    """Say until when what support grants or takes holds."""
+    until = quota.lasts_until(now)
+    if quota.next_is_covered:
+        return f"until {_minute(quota.resets_at)}, when the period ends"
+    if until is not None and until == quota.drawn_until:
+        return f"until {_minute(until)}, when what is paid for ends"
+    return f"until the invoice that {'was' if until is None else 'is'} due on {_minute(quota.resets_at)} is paid"
 
 
 def details(quota: Quota, now: datetime) -> dict[str, int | str]:
@@ -229,13 +263,26 @@ def _give_back(quota: Quota, hold: Hold, count: int) -> Quota:
 
 def _more(quota: Quota, now: datetime) -> str:
     if now < quota.resets_at and quota.next_is_covered:
-        return f"more on {_utc(quota.resets_at):%Y-%m-%d %H:%M} UTC"
-    if quota.drawn_until is not None and quota.drawn_until <= now and quota.remaining:
-        return f"what was paid for could be drawn until {_utc(quota.drawn_until):%Y-%m-%d %H:%M} UTC, " + _ON_PAYMENT
+        return f"more on {_minute(quota.resets_at)}"
+    if quota.drawn_until is not None and quota.is_over(now) and quota.remaining:
+        return f"what was paid for could be drawn until {_minute(quota.drawn_until)}, " + _ON_PAYMENT
     return _ON_PAYMENT
 
 
 _ON_PAYMENT = "more when the next invoice is paid"
+
+
+def _check_open(quota: Quota, now: datetime) -> None:
+    """Raise Rejected: whatever support did to this period, nobody would have anything of it."""
+    if quota.drawn_until is not None and quota.is_over(now):
+        raise Rejected(
+            f"nothing can be drawn since {_minute(quota.drawn_until)}, whatever is left: nothing is paid for after; "
+            "try again when the next invoice is paid"
+        )
+
+
+def _minute(moment: datetime) -> str:
+    return f"{_utc(moment):%Y-%m-%d %H:%M} UTC"
 
 
 def _utc(moment: datetime) -> datetime:

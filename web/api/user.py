@@ -19,7 +19,8 @@ AccountReader = Annotated[Caller, requires(ApiScope.ACCOUNT_READ)]
 
 
 class Usage(BaseModel):
-    """Concepts of the running period."""
+    """Concepts of the running period. A `resets_at` that has passed is the day of an invoice that is not paid yet: the
+    next period begins when it is."""
 
     quota: int
     used: int

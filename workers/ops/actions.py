@@ -25,7 +25,6 @@ from domain.ops.actions import (
     read_arguments,
 )
 from domain.posting.accounts import AccountStatus
-from domain.text.readable import readable
 from workers.app import App
 from workers.ops import accounts, post_stories, posts, queues, reflexion, support, tenant_deletion, tenants, videos
 from workers.ops.acting import IN_TRANSACTION, POST_FIELDS, Within, find_job, video_state
@@ -304,22 +303,13 @@ def _scoring(done: list[Row]) -> Result:
 
 
 def _reset_quota(app: App, target: Target, arguments: Arguments) -> Result:
-    with app.db.transaction(target.uuid) as tx:
-        tx.tenants.get(target.uuid)
-        before, after = tx.quota.restart(target.uuid, work.current.get().cause or "person:somebody")
-    given_back = before.used - after.used
-    return Result(
-        Outcome.DONE,
-        f"{given_back} given back; the next reset stays at {readable(after.resets_at)}",
-        {"used": before.used},
-        {"used": after.used, "resets_at": after.resets_at},
-    )
+    with app.db.transaction(SYSTEM) as tx:
+        return support.restart(tx, target.uuid, work.current.get().cause or "person:somebody")
 
 
 def _change_quota(app: App, target: Target, count: int) -> Result:
     with app.db.transaction(SYSTEM) as tx:
-        before, after = tx.quota.change_granted(target.uuid, count, work.current.get().cause or "person:somebody")
-    return support.result_of(before, after, count)
+        return support.change(tx, target.uuid, count, work.current.get().cause or "person:somebody")
 
 
 def _delete_tenant(app: App, target: Target, arguments: Arguments) -> Result:

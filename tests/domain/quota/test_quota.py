@@ -5,18 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import QuotaExceeded
+from domain.errors import QuotaExceeded, Rejected
 from domain.quota.quota import (
     Hold,
     Quota,
     add_months,
     first_period,
+    grant,
+    lasting,
     next_reset,
     release,
     reserve,
     reset,
     restart,
     settle,
+    take,
 )
 
 JAN_31 = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
@@ -267,3 +270,42 @@ def test_the_counter_equals_what_is_held_and_made_in_its_period(
         assert quota.used == sum(h.count for h in held + made if h.taken_at >= quota.counts_from)
         assert quota.remaining >= 0
         assert quota.used <= quota.limit or lowered
+
+
+# --- what support does
+
+
+def test_what_nobody_could_use_is_not_granted() -> None:
+    over = replace(a_quota(limit=50, used=40, paid_until=at(2, 28)), drawn_until=at(2, 28))
+    for refused in (
+        lambda: grant(over, 5, at(3, 1)),
+        lambda: take(over, 5, at(3, 1)),
+        lambda: restart(over, at(3, 1)),
+    ):
+        with pytest.raises(Rejected, match=r"nothing can be drawn since 2026-02-28 09:30 UTC.* next invoice is paid"):
+            refused()
+    shrunk = a_quota(limit=10, used=40)
+    with pytest.raises(Rejected, match="leave none to use: 40 of 10 are used; grant at least 31"):
+        grant(shrunk, 30, at(2, 1))
+    assert grant(shrunk, 31, at(2, 1)).available(at(2, 1)) == 1
+    taken = replace(a_quota(limit=10), granted=-40)
+    with pytest.raises(Rejected, match="0 of 0 are used, and 40 were taken; grant at least 31"):
+        grant(taken, 5, at(2, 1))
+    assert grant(taken, 31, at(2, 1)).available(at(2, 1)) == 1
+
+
+def test_what_is_granted_lasts_as_long_as_the_period_can_be_drawn_from() -> None:
+    free, paid = a_quota(), a_quota(paid_until=at(2, 28))
+    year, paused = a_quota(paid_until=at(1, 31, 2027)), replace(paid, drawn_until=at(2, 28))
+    net = replace(paid, drawn_until=at(3, 14))
+    cases = [
+        (free, at(2, 1), at(2, 28), "until 2026-02-28 09:30 UTC, when the period ends"),
+        (year, at(2, 1), at(2, 28), "until 2026-02-28 09:30 UTC, when the period ends"),
+        (paid, at(2, 1), at(2, 28), "until the invoice that is due on 2026-02-28 09:30 UTC is paid"),
+        (paid, at(3, 5), None, "until the invoice that was due on 2026-02-28 09:30 UTC is paid"),
+        (paused, at(2, 1), at(2, 28), "until 2026-02-28 09:30 UTC, when what is paid for ends"),
+        (net, at(3, 5), at(3, 14), "until 2026-03-14 09:30 UTC, when what is paid for ends"),
+    ]
+    assert [(each.lasts_until(now), lasting(each, now)) for each, now, *_ in cases] == [
+        (until, says) for *_, until, says in cases
+    ]

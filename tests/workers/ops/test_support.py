@@ -9,11 +9,14 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.errors import QuotaExceeded, Rejected, UnknownTenant
+from domain.ops.actions import Outcome, target
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.quota import reset_due
+from workers.ops.actions import perform
 from workers.ops.support import change_quota
+from workers.ops.tenant_deletion import begin_deletion
 from workers.ops.tenants import explain_quota, find_quota, tenant_report
 
 
@@ -75,7 +78,7 @@ def test_each_act_is_in_the_audit_with_its_reason(app: App) -> None:
     tenant_id = fresh(app)
     changed = change_quota(app, tenant_id, 2, who="ada", reason=" an apology ", key="ticket 7")
     again = change_quota(app, tenant_id, 2, who="bob", reason="an apology", key="ticket 7")
-    assert (again.again, again.says, again.action_id) == (True, "2 concepts granted before", changed.action_id)
+    assert (again.again, again.says, again.action_id) == (True, "done before: 2 concepts granted", changed.action_id)
     with pytest.raises(Rejected, match="the key was used for another change: 2 concepts granted"):
         change_quota(app, tenant_id, 3, who="ada", reason="more", key="ticket 7")
     with app.db.transaction(SYSTEM) as tx:
@@ -186,3 +189,72 @@ def test_looking_at_a_quota_waits_for_nobody(app: App) -> None:
         looking.join(5)
         assert not looking.is_alive()
     looking.join()
+
+
+def unpaid(app: App, **columns: object) -> UUID:
+    """A tenant whose period ended two days ago, and whose next invoice is not paid yet."""
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+    month = {"quota_period_start": now - timedelta(days=32), "quota_reset_at": now - timedelta(days=2)}
+    paying = {"subscription_tier": "PRO", "monthly_quota": 50, "quota_paid_until": month["quota_reset_at"]}
+    return a_tenant(app, created_at=month["quota_period_start"], **(month | paying | columns))
+
+
+def test_while_the_next_invoice_is_not_paid_no_answer_names_a_time_that_has_passed(app: App) -> None:
+    tenant_id = unpaid(app, used_quota=50)
+    due = tenant(app, tenant_id)["quota_reset_at"]
+    granted = change_quota(app, tenant_id, 5, who="ada", reason="they pay tomorrow", key="once")
+    waits = f"until the invoice that was due on {due:%Y-%m-%d %H:%M} UTC is paid"
+    assert (granted.says, granted.remaining, granted.until) == (f"5 concepts granted, {waits}", 5, None)
+    again = change_quota(app, tenant_id, 5, who="ada", reason="they pay tomorrow", key="once")
+    assert (again.says, again.remaining, again.until) == (f"done before: {granted.says}", 5, None)
+    assert f"5 concepts more were granted, last by ada, {waits}." in explain_quota(app, tenant_id).sentences
+    fresh_count = perform(app, "quota.reset", target(f"tenant:{tenant_id}"), who="person:ada")
+    assert fresh_count.says.startswith("50 given back; the next period waits for the invoice that was due on ")
+    hold(app, tenant_id, 55)
+
+
+def test_what_nobody_could_use_is_refused_by_page_and_shell(app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+    tenant_id = unpaid(app, used_quota=40, quota_drawn_until=now - timedelta(days=1))
+    for action, arguments in (("grant", {"count": 5}), ("take", {"count": 5}), ("reset", {})):
+        done = perform(app, f"quota.{action}", target(f"tenant:{tenant_id}"), arguments, who="operator:ops", reason="y")
+        assert done.outcome is Outcome.REFUSED
+        assert done.says.startswith("nothing can be drawn since ")
+    with pytest.raises(Rejected, match=r"nothing can be drawn since .*; try again when the next invoice is paid"):
+        grant(app, tenant_id, 5)
+    assert left(app, tenant_id) == 0
+
+
+def test_of_what_is_granted_it_says_how_many_can_be_used(app: App) -> None:
+    tenant_id = fresh(app)
+    hold(app, tenant_id, 10)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET monthly_quota = 4 WHERE id = %s", (tenant_id,))
+    with pytest.raises(Rejected, match="6 concepts more would leave none to use: 10 of 4 are used; grant at least 7"):
+        grant(app, tenant_id, 6)
+    assert grant(app, tenant_id, 8) == "8 concepts granted; of them 2 can be used: 10 of 12 are used"
+    assert left(app, tenant_id) == 2
+
+
+def test_a_key_of_a_period_that_is_over_shows_the_new_one(app: App) -> None:
+    tenant_id = fresh(app)
+    grant(app, tenant_id, 5, key="of November")
+    hold(app, tenant_id, 12)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET quota_reset_at = now() WHERE id = %s", (tenant_id,))
+    again = change_quota(app, tenant_id, 5, who="ada", reason="the outage of Monday", key="of November")
+    assert again.says == "done before: 5 concepts granted, and it ended with its period"
+    assert (again.granted, again.used, again.remaining) == (0, 0, 10)
+    with app.db.transaction(SYSTEM) as tx:
+        assert again.until is not None
+        assert again.until > tx.now()
+
+
+def test_nothing_is_done_to_the_quota_of_a_deleted_tenant(app: App) -> None:
+    tenant_id = fresh(app)
+    begin_deletion(app, tenant_id, who="person:ada")
+    for action, arguments in (("grant", {"count": 5}), ("take", {"count": 5}), ("reset", {})):
+        done = perform(app, f"quota.{action}", target(f"tenant:{tenant_id}"), arguments, who="operator:ops", reason="y")
+        assert (done.outcome, done.error) == (Outcome.REFUSED, "TenantDeleted")
