@@ -66,7 +66,7 @@ reference: setup  ## Write docs/reference anew, from the code
 bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,latency --runs 5 --quick" for parts)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; half an hour)
+chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; up to an hour)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: setup  ## Let 200 clients at one web process, two minutes (ARGS="--seconds 10 --tenants 50 --clients 200")
