@@ -102,6 +102,9 @@ ORDER BY id DESC LIMIT %(limit)s
 # The audit's row and the entry are of one transaction, and so of one time.
 GRANTED_IN = "SELECT period_start FROM quota_ledger WHERE tenant_id = %s AND kind = 'extra' AND at = %s"
 
+# By whose clock it was taken does not matter: a server that took over may be behind the one before.
+LAST_TAKEN = "SELECT max(taken_at) FROM quota_ledger WHERE tenant_id = %s"
+
 HELD = "SELECT * FROM quota_holds WHERE tenant_id = %s AND status = 'held' ORDER BY taken_at"
 
 # As text: nobody here looks into it, and to read and write a thousand ids takes as long as a tenth of their reset.
@@ -267,8 +270,10 @@ class Quotas:
         """
         quota, now = self.lock(tenant_id), self.moment()
         before = self._begin(tenant_id, quota, now, cause)
-        after = restart(before, now)
-        self.write(tenant_id, before, after, "reset", cause)
+        [(last_taken,)] = self._driver.execute(LAST_TAKEN, (tenant_id,)).fetchall()
+        after = restart(before, now, last_taken=last_taken)
+        self._driver.execute(WRITE, quota_values(after) | {"tenant_id": tenant_id})
+        self.record(tenant_id, "reset", cause, after, amount=-before.used, taken_at=after.restarted_at)
         return before, after
 
     def change_granted(self, tenant_id: UUID, count: int, cause: str) -> tuple[Quota, Quota]:

@@ -125,16 +125,18 @@ def recount(before: Quota, after: Quota) -> Quota:
     )
 
 
-def restart(quota: Quota, now: datetime) -> Quota:
+def restart(quota: Quota, now: datetime, *, last_taken: datetime | None = None) -> Quota:
     """A person gives the tenant a fresh count for what is left of the running period; the next reset stays.
 
-    Later than anything that has been consumed: of one moment, what came first is not counted.
+    Later than anything that has been consumed, by whichever clock (`last_taken`): of one moment, what came first is not
+    counted.
 
     Raises:
         Rejected: nothing can be drawn any more.
     """
     _check_open(quota, now)
-    return replace(quota, used=0, restarted_at=max(now, quota.counts_from) + datetime.resolution)
+    latest = max(now, quota.counts_from, last_taken or now)
+    return replace(quota, used=0, restarted_at=latest + datetime.resolution)
 
 
 def grant(quota: Quota, count: int, now: datetime) -> Quota:

@@ -309,3 +309,11 @@ def test_what_is_granted_lasts_as_long_as_the_period_can_be_drawn_from() -> None
     assert [(each.lasts_until(now), lasting(each, now)) for each, now, *_ in cases] == [
         (until, says) for *_, until, says in cases
     ]
+
+
+def test_a_fresh_count_is_later_than_what_a_clock_ahead_has_taken() -> None:
+    ahead = at(2, 1) + timedelta(seconds=3)
+    quota, hold = reserve(a_quota(), 4, ahead)
+    fresh = restart(quota, at(2, 1), last_taken=hold.taken_at)
+    assert fresh.counts_from > hold.taken_at
+    assert release(fresh, hold).used == 0

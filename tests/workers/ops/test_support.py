@@ -258,3 +258,17 @@ def test_nothing_is_done_to_the_quota_of_a_deleted_tenant(app: App) -> None:
     for action, arguments in (("grant", {"count": 5}), ("take", {"count": 5}), ("reset", {})):
         done = perform(app, f"quota.{action}", target(f"tenant:{tenant_id}"), arguments, who="operator:ops", reason="y")
         assert (done.outcome, done.error) == (Outcome.REFUSED, "TenantDeleted")
+
+
+def test_a_fresh_count_is_one_though_a_clock_was_ahead(app: App) -> None:
+    """A server that took over may be behind the one by whose clock concepts were taken."""
+    tenant_id, job_id = fresh(app), uuid4()
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, job_id, 5, tx.now() + timedelta(minutes=1))
+    done = perform(app, "quota.reset", target(f"tenant:{tenant_id}"), who="person:ada")
+    assert done.says.startswith("5 given back; the next reset stays at ")
+    assert disagreeing(app) == 0
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.release(tenant_id, job_id)
+    assert (left(app, tenant_id), disagreeing(app)) == (10, 0)
+    assert any(each.startswith("ada gave a fresh count on ") for each in explain_quota(app, tenant_id).sentences)
