@@ -88,7 +88,7 @@ def play(home: Path, *, seed: int, port: int, seconds: float | None, say: Say, r
     logs.configure("console", "CRITICAL")
     began = time.monotonic()
     mark_simulated(home)
-    with own_system(home, seed=seed, durable=durable, port=port, models=True) as system:
+    with own_system(home, seed=seed, durable=durable, port=port, inhabited=True) as system:
         say(f"Postgres, Redis, simulated platforms and models run ({since(began)} s)")
         with closing(written.connect(system.settings.owner_url)) as connection:
             written.write_rows(connection, "changes", changes(seed, datetime.now(UTC)))
@@ -304,7 +304,9 @@ class Stage:
                 self.say(says)
 
     def _tell_ends(self) -> None:
-        """Say what became of what was asked for."""
+        """Say what became of what was asked for, and what people were notified of."""
+        while self.played.notified:
+            self.say(f"people are notified: {self.played.notified.pop(0)}")
         for job_id, what in list(self.following.items()):
             row = jobs.find(self.app, job_id)
             if row["status"] in ("completed", "failed", "cancelled"):

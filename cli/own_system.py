@@ -105,9 +105,10 @@ class OwnSystem:
 
 
 @contextmanager
-def own_system(home: Path, *, seed: int, durable: bool, port: int = 0, models: bool = False) -> Iterator[OwnSystem]:
+def own_system(home: Path, *, seed: int, durable: bool, port: int = 0, inhabited: bool = False) -> Iterator[OwnSystem]:
     """Start the servers in this home, and simulate what is outside. For the main thread (see `local.spawn`); it changes
-    this process's environment. `port` is that of the web process (0: any); with `models` language models are simulated.
+    this process's environment. `port` is that of the web process (0: any); with `inhabited` language models and people
+    who are notified are simulated too.
 
     Raises:
         EmbeddedError: the servers cannot run here.
@@ -116,7 +117,7 @@ def own_system(home: Path, *, seed: int, durable: bool, port: int = 0, models: b
     settings = _own_settings(home, port)
     with (
         start_embedded(home, bin_dir=settings.postgres_bin, persist=durable) as embedded,
-        outside(trends=True, models=models, seed=seed) as played,
+        outside(trends=True, models=inhabited, people=inhabited, seed=seed) as played,
         private_file(home / LOG) as log,
     ):
         os.environ.update(played.settings)

@@ -6,6 +6,7 @@ Each platform has two accounts beforehand, ada and grace. A login in a browser i
 in, which is ada until the page of it all, or a POST to its `/sign-in`, says otherwise.
 """
 
+import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -105,6 +106,8 @@ class Outside:
     settings: Settings = field(default_factory=dict)
     page: str = ""
     absent: list[str] = field(default_factory=list)
+    notified: list[str] = field(default_factory=list)
+    """Titles of the notices that people got, oldest first."""
     servers: dict[str, Loopback] = field(default_factory=dict)
     """All that is served, by name."""
 
@@ -141,10 +144,11 @@ def outside(
     everything: bool = False,
     trends: bool = False,
     models: bool = False,
+    people: bool = False,
     seed: int | None = None,
 ) -> Iterator[Outside]:
-    """Play the platforms, with `trends` the sources of trends and with `models` language models too, and with
-    `everything` all else that we know to play.
+    """Play the platforms, with `trends` the sources of trends and with `models` language models too, with `people`
+    those who are notified of what hurts, and with `everything` all of the product's own suppliers.
     `say` gets, from a thread of its own, each request and each post as they come. From `seed` follow the ids of posts
     on TikTok, YouTube and Instagram, and so how their numbers grow."""
     found = Outside()
@@ -164,6 +168,8 @@ def outside(
         if everything:
             _play_clips(found, stack)
             _play_books(found, stack)
+        if people:
+            _play_people(found, stack)
         page = stack.enter_context(Loopback(lambda request: _page(found, request), protocol="HTTP/1.1"))
         found.page = page.url
         stack.enter_context(_watched(found, [*found.servers.values(), page], say))
@@ -210,6 +216,15 @@ def _play_books(found: Outside, stack: ExitStack) -> None:
         **{"STRIPE_API_BASE": found.servers["stripe"].url, "STRIPE_SECRET_KEY": stripe.key},
         **{"CLERK_API_BASE": found.servers["clerk"].url, "CLERK_SECRET_KEY": clerk.key},
     }
+
+
+def _play_people(found: Outside, stack: ExitStack) -> None:
+    def read(request: Request) -> Reply:
+        found.notified.append(json.loads(request.body)["title"])
+        return Reply()
+
+    server = found.servers["people"] = stack.enter_context(Loopback(read))
+    found.settings["NOTIFY_URLS"] = server.url.replace("http", "json", 1)
 
 
 def a_clip() -> bytes:

@@ -16,6 +16,7 @@ app = Group()
 COLUMNS = ("cause", "says", "number", "first_at", "sent_at", "ended_at", "shell")
 CHANNELS = ("channel", "sent_at", "waiting", "given_up", "error")
 NOTHING = "Nothing hurts of which people would be notified."
+NOT_LOOKED = "Nobody has looked, so nobody was notified. See `viral status` for what hurts now."
 NO_CHANNEL = "NOTIFY_URLS is not set: nobody is notified. See docs/notices.md."
 
 
@@ -38,7 +39,8 @@ def list_notices(
     if as_json:
         print_json(asdict(found) | {"notices": [asdict(each) for each in found.notices]})
         return
-    show([_row(each) for each in found.notices], COLUMNS, as_json=False, nothing=NOTHING, whole=("says", "shell"))
+    nothing = NOTHING if found.looked_at else NOT_LOOKED
+    show([_row(each) for each in found.notices], COLUMNS, as_json=False, nothing=nothing, whole=("says", "shell"))
     console().print()
     show([asdict(each) for each in found.channels], CHANNELS, as_json=False, nothing=NO_CHANNEL, whole=("error",))
 

@@ -32,6 +32,7 @@ WITHIN = 280.0
 @dataclass(frozen=True)
 class Running:
     process: Popen[str]
+    output: Path
     home: Path
     url: str
     token: str
@@ -62,7 +63,7 @@ def demo() -> Iterator[Running]:
         ]
         assert all(found), says
         home, url, token = (match[1] for match in found if match)
-        yield Running(process, Path(home), url, token)
+        yield Running(process, output, Path(home), url, token)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == INTERRUPTED
@@ -85,6 +86,13 @@ def test_every_page_is_full_and_says_that_it_is_simulated(demo: Running) -> None
     assert all(word in start for word in ("Tenants that pay", "Money", "Outside effects", "needs its owner"))
     assert len(set(re.findall(r"/ops/tenants/[0-9a-f-]{36}", demo.page("/tenants")))) >= 30
     assert re.search(r"<code>|viral reflexion", demo.page("/learning"))
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(400)
+def test_people_are_notified_of_what_hurts(demo: Running) -> None:
+    until(lambda: "people are notified: " in demo.output.read_text(), "somebody to be notified", seconds=WITHIN)
+    assert "1 json" in demo.page("/notices")
 
 
 @pytest.mark.proof

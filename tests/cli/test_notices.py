@@ -34,7 +34,7 @@ def notifying(viral: Shell, receiver: Loopback) -> Shell:
 
 
 def test_without_a_channel_it_says_how_to_have_one(viral: Shell) -> None:
-    assert "Nothing hurts" in viral.done("notices", "list").out
+    assert "Nobody has looked" in viral.done("notices", "list").out
     result = viral("notices", "test")
     assert (result.code, result.err) == (1, "")
     assert "NOTIFY_URLS is not set" in result.out

@@ -16,6 +16,8 @@ import pytest
 
 from domain.posting.accounts import Credential, Grant
 from domain.posting.publishing import Content, Published, VideoFile
+from integrations.channels import open_channels
+from integrations.http.client import Http
 from integrations.llm.models import LanguageModels
 from integrations.llm.providers import Access
 from simulators.loopback import Loopback, Reply
@@ -23,6 +25,8 @@ from simulators.outside import PLATFORMS, Event, Outside, a_clip, outside
 from tests.language_models import CRITIQUE, MODELS
 from tests.wait import until
 from workers.adapters import platforms
+from workers.app import App
+from workers.ops.notices import try_channels
 from workers.settings import load
 
 MEDIA = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40
@@ -126,6 +130,14 @@ def test_all_that_is_played_has_settings_that_can_be_used() -> None:
     assert settings.openai_base_url.endswith("/v1")
     assert len(found.servers) == len(PLATFORMS) + 6
     assert a_clip()[4:8] == b"ftyp"
+
+
+def test_people_are_notified_by_the_settings_alone(app: App) -> None:
+    with outside(people=True) as found:
+        settings = load(found.settings)
+        channels = open_channels(settings.reveal(settings.notify_urls), "", Http("viral-tests"))
+        assert [error for _, error in try_channels(app, channels)] == [None]
+        assert found.notified == ["A test: nothing hurts"]
 
 
 def test_the_language_models_that_are_played_answer_by_the_settings() -> None:
