@@ -151,7 +151,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     def command(ports: list[int]) -> list[str]:
         return [
-            *(str(weed), "server", "-s3", f"-dir={home}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"),
+            *(str(weed), f"-logdir={home}", "server", "-s3", f"-dir={home}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"),
             *(
                 "-master.telemetry=false",
                 "-volume.max=4",
@@ -167,6 +167,9 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with started(len(PORTS), command, ready, log=home / "log") as ports:
         yield f"http://{LOOPBACK}:{ports[PORTS.index('s3.port')]}"
+    # It leaves its sockets behind, in the one folder where it makes them.
+    for left in (socket for port in ports for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")):
+        left.unlink()
 
 
 PORTS = [f"{part}.port{grpc}" for part in ("s3", "master", "volume", "filer") for grpc in ("", ".grpc")]
