@@ -75,12 +75,10 @@ def _print(change: Performed) -> None:
 
 
 def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
-    durations = row.get("durations") or []
     return {
         **row,
         "usable": "yes" if row["reason"] is None else "no",
         "per_second": None if row.get("usd_per_second") is None else dollars(row["usd_per_second"]),
-        "clips": f"{durations[0]} to {durations[-1]} s" if durations else None,
         "failures": row.get("failures") or None,
         "why": row["reason"],
     }

@@ -95,6 +95,14 @@ class Past:
     ended_at: datetime | None = None
 
 
+def clip_lengths(durations: Sequence[int]) -> str:
+    """Return in words which lengths of a clip are sold, from the shortest on: "2 to 10 s" only if all between are."""
+    if len(durations) > 2 and [*durations] == [*range(durations[0], durations[-1] + 1)]:
+        return f"{durations[0]} to {durations[-1]} s"
+    words = [str(each) for each in durations]
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:]))) + " s" if words else "none"
+
+
 # --- who is asked -------------------------------------------------------------------------------------------
 
 

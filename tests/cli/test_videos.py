@@ -263,6 +263,7 @@ def test_providers_say_whether_they_can_be_used(viral: Shell) -> None:
     shown = viral.done("providers", "list").out
     assert shown.endswith("by the keys of this shell; workers may have others\n")
     assert "$0.12" in shown
+    assert "5 or 10 s" in shown, "Luma sells nothing between"
     viral.environment |= {"RUNWAYML_API_SECRET": KEY}
     assert {row["provider"]: row["reason"] for row in viral.json("providers", "list")}["runway"] is None
     viral.done("providers", "disable", "runway")

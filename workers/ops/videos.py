@@ -31,6 +31,7 @@ from domain.videos.plan import (
     Layout,
     chain,
     check_layout,
+    clip_lengths,
     fits,
     offer,
     why_unusable,
@@ -310,7 +311,8 @@ def set_budget(app: App, tenant_id: UUID, limit: Decimal | None, month: date | N
 
 
 def providers(app: App) -> list[Row]:
-    """Return the storyboard and the providers of today, by rank: their row, `has_key`, and `reason` (None: usable)."""
+    """Return the storyboard and the providers of today, by rank: their row, `clips` (their lengths in words),
+    `has_key`, and `reason` (None: usable)."""
     with app.db.transaction(SYSTEM) as tx:
         now = app.now(tx)
         models = tx.video_providers.current(now)
@@ -319,7 +321,11 @@ def providers(app: App) -> list[Row]:
     here |= {"has_key": True, "reason": None}
     return [
         here,
-        *(asdict(each) | {"has_key": each.provider in keys, "reason": _why(each, now, keys)} for each in models),
+        *(
+            asdict(each)
+            | {"clips": clip_lengths(each.durations), "has_key": each.provider in keys, "reason": _why(each, now, keys)}
+            for each in models
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ from domain.videos.plan import (
     Past,
     chain,
     check_layout,
+    clip_lengths,
     cut,
     fits,
     next_model,
@@ -57,6 +58,14 @@ def a_script(*seconds: float, prompt: str = "") -> Script:
 
 
 # --- plans --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("durations", "words"),
+    [((), "none"), ((5,), "5 s"), ((5, 10), "5 or 10 s"), ((4, 8, 12), "4, 8 or 12 s"), ((2, 3, 4), "2 to 4 s")],
+)
+def test_lengths_that_nobody_sells_are_not_named(durations: tuple[int, ...], words: str) -> None:
+    assert clip_lengths(durations) == words
 
 
 def test_a_short_video_is_one_clip_and_a_long_one_has_a_hook() -> None:
