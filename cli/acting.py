@@ -17,12 +17,13 @@ from domain.ops.action_list import VERDICTS, action
 from domain.ops.actions import Performed, Target, target
 from domain.ops.causes import Cause
 from domain.ops.many import ManyFilter, check_choice
-from domain.text.filters import uuid_of
+from domain.text.filters import SenselessFilter, uuid_of
 from domain.text.readable import readable, shortened
 from workers.app import App
 from workers.ops import bulk as bulks
 from workers.ops.actions import perform
 from workers.ops.bulk import Bulk
+from workers.ops.filter_names import check_names
 
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with what is done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -144,6 +145,8 @@ def act_on_many(
     _need_reason(reason)
     shown = bulks.preview(current, name, arguments, who=me(), wanted=wanted, targets=targets)
     if not shown.items:
+        if wanted is not None:
+            check_known(current, wanted)
         console().print(f"No {shown.action.kind} is in such a state and fits.")
         return
     asked = _asked(shown)
@@ -157,6 +160,18 @@ def act_on_many(
         typer.confirm(asked, abort=True, err=True)
     bulks.begin(current, shown.id, who=me(), reason=reason)
     _tell(_follow(current, shown.id))
+
+
+def check_known(current: App, wanted: ManyFilter) -> None:
+    """Refuse a filter that has found nothing, if nobody knows a name that it asks for.
+
+    Raises:
+        typer.BadParameter: nobody does; the error lists those that there are.
+    """
+    try:
+        check_names(current, wanted)
+    except SenselessFilter as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _need_reason(reason: str | None) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from cli.acting import me
-from cli.arguments import among
+from cli.arguments import among, one_of
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
@@ -44,6 +44,8 @@ def list_actions(
     with session() as current:
         of = None if target is None else read_target(target)
         rows = actions.audit(current, target=of, who=who, action=action, limit=limit)
+    if not rows:
+        one_of(ACTIONS, action, "--action", "action")
     show(rows, COLUMNS, as_json=as_json, nothing="Nobody has done anything yet.")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.acting import Reason, Yes, act, act_on_many
-from cli.arguments import among, earlier
+from cli.arguments import among, earlier, one_of
 from cli.commands.filters import OF_EVENTS, After, Filters, events_of, filtered
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, session
@@ -127,6 +127,8 @@ def replay(
             for each in found
             for done in [act(current, "event.replay", f"event:{each.id}", reason=reason)]
         ]
+    if not found and parked not in (None, "any") and not any(each.startswith(parked or "") for each in PARKED):
+        one_of((*PARKED, "any"), parked, "--parked", "reason")
     nothing = "No event is parked for that." if ignored is None else "No event that is still kept was ignored for that."
     show(replayed, REPLAYED, as_json=as_json, nothing=nothing)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from cli.acting import Reason, Yes, act_on_some
+from cli.acting import Reason, Yes, act_on_some, check_known
 from cli.arguments import among, duration, moment, one_of, pairs
 from cli.commands.filters import OF_JOBS, After, Filters, filtered, job_types, jobs_of, say_further
 from cli.output import AsJson, Limit, console, print_json, progress, show, show_one
@@ -139,8 +139,8 @@ def list_jobs(
     wanted = jobs_of({**filters, **{name: value for name, value in places.items() if value is not None}})
     with session() as current:
         found = job_list(current, wanted, limit=limit, whole=as_json, unmasked=unmasked)
-    if not found.rows and found.further is None:  # another program may have named the queue
-        one_of(QUEUES, wanted.queue, "--queue", "queue")
+        if not found.rows and found.further is None:
+            check_known(current, wanted)
     show(found.rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
     say_further(found.further, found.looked_at, full=len(found.rows) >= limit)
 
@@ -168,6 +168,8 @@ def tail(
     one_of(JOB_STATUSES, filters.get("status"), "--status", "status")
     one_of(QUEUES, filters.get("queue"), "--queue", "queue")
     asked = jobs_of(filters)
+    if asked.job_type is not None and asked.job_type not in (known := job_types()):  # another program may have it
+        typer.echo(f"this release knows no job type {readable(asked.job_type)}; it knows {', '.join(known)}", err=True)
     wanted = TailFilter(asked.state, asked.job_type, asked.queue, asked.tenant_id, failed)
     with session() as current, suppress(KeyboardInterrupt):
         follow(

@@ -27,6 +27,7 @@ COLUMNS = (
     *("id", "name", "subscription_tier", "subscription_status"),
     *("used_quota", "monthly_quota", "quota_reset_at", "cost", "active_at", "deserted", "harms"),
 )
+SUBSCRIPTION_STATUSES = ("none", *STATUSES, DELETED)
 PEOPLE = ("id", "email", "name", "role", "clerk_id", "banned", "last_login_at")
 
 
@@ -39,7 +40,7 @@ def list_tenants(
         str | None,
         typer.Option(
             help="Of the subscription: active, past_due, …; or deleted.",
-            autocompletion=among(("none", *STATUSES, DELETED)),
+            autocompletion=among(SUBSCRIPTION_STATUSES),
         ),
     ] = None,
     search: Annotated[str | None, typer.Option("--name", "--search", help="Part of the name.")] = None,
@@ -70,6 +71,8 @@ def list_tenants(
         raise typer.BadParameter(str(error)) from None
     with session() as current:
         found = tenants.tenant_list(current, wanted, limit=limit)
+    if not found.rows:  # Stripe may have further words
+        one_of(SUBSCRIPTION_STATUSES, status, "--status", "status")
     rows = [row | {"harms": "; ".join(row["harms"]) or None} for row in found.rows]
     show(rows, COLUMNS, as_json=as_json, nothing="No tenants.")
     if found.further is not None and not as_json:

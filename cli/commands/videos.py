@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from cli.acting import Reason, Yes, act_on_some, decided
+from cli.acting import Reason, Yes, act_on_some, check_known, decided
 from cli.arguments import among, one_of, regular, usd
 from cli.commands.filters import OF_VIDEOS, After, Filters, filtered, say_further, videos_of, with_place
 from cli.output import AsJson, Limit, console, dollars, print_json, progress, show, show_one
@@ -143,7 +143,10 @@ def list_videos(filters: Filters, after: After = None, limit: Limit = 50, as_jso
     viral videos list --status failed --provider luma --since 1d
     """
     with session() as current:
-        found = video_list(current, videos_of(with_place(filters, after)), limit=limit)
+        wanted = videos_of(with_place(filters, after))
+        found = video_list(current, wanted, limit=limit)
+        if not found.rows and found.further is None:
+            check_known(current, wanted)
     nothing = "No videos. `viral videos render --generation ID` makes one."
     show(found.rows, COLUMNS, as_json=as_json, nothing=nothing, simplified=_listed)
     say_further(found.further, found.looked_at, full=len(found.rows) >= limit)

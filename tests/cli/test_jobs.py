@@ -58,9 +58,43 @@ def test_a_job_can_be_delayed_dated_and_preferred(viral: Shell, app: App) -> Non
     delayed = enqueued("--in", "1h30m", "--priority", "0")
     assert delayed["scheduled_for"] - delayed["created_at"] == timedelta(hours=1, minutes=30)
     assert delayed["priority"] == 0
-    nine = datetime(2026, 12, 1, 9, tzinfo=UTC)
-    for written in ("2026-12-01T09:00", "2026-12-01T09:00Z", "2026-12-01T10:00+01:00"):
+    nine = (datetime.now(UTC) + timedelta(days=30)).replace(hour=9, minute=0, second=0, microsecond=0)
+    for written in (f"{nine:%Y-%m-%dT%H:%M}", f"{nine:%Y-%m-%dT%H:%MZ}", f"{nine:%Y-%m-%d}T10:00+01:00"):
         assert enqueued("--at", written)["scheduled_for"] == nine
+
+
+@pytest.mark.parametrize("words", [("list",), ("cancel", "--status", "waiting"), ("retry", "--status", "failed")])
+@pytest.mark.parametrize(("option", "known"), [("--type", "quota.reset_due"), ("--queue", "llm")])
+def test_a_filter_by_a_name_that_nobody_knows_names_those_that_there_are(
+    viral: Shell, words: tuple[str, ...], option: str, known: str
+) -> None:
+    why = () if words == ("list",) else ("--reason", "a slip")
+    line = viral.senseless("jobs", *words, option, "nope", *why)
+    assert "nothing fits, and this release knows no nope; it knows" in line
+    assert known in line
+    assert viral.done("jobs", *words, option, known, *why).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (("actions", "list", "--action", "job.retryy"), "--action: no such action; there are "),
+        (("tenants", "list", "--status", "activ"), "--status: no such status; there are none, "),
+        (("events", "replay", "--parked", "thinn"), "--parked: no such reason; there are "),
+    ],
+)
+def test_so_does_each_list_that_would_be_empty_for_a_slip(viral: Shell, words: tuple[str, ...], known: str) -> None:
+    assert known in viral.senseless(*words)
+
+
+def test_what_another_program_has_named_is_found(viral: Shell, app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO job_queue (job_type, queue) VALUES ('their.own', 'theirs')")
+    for option, value in (("--type", "their.own"), ("--queue", "theirs")):
+        assert [each["job_type"] for each in viral.json("jobs", "list", option, value)] == ["their.own"]
+    words = ("jobs", "cancel", "--status", "waiting", "--type", "their.own", "--reason", "not ours", "--yes")
+    with working(app):
+        assert "1 done" in viral.done(*words).out
 
 
 def test_a_key_given_twice_is_one_job_while_it_lives(viral: Shell, app: App) -> None:

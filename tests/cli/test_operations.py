@@ -154,7 +154,7 @@ def test_a_queue_or_tenant_that_nobody_knows(viral: Shell, app: App, words: tupl
 def test_a_list_of_the_jobs_of_a_queue_that_nobody_knows(viral: Shell, app: App) -> None:
     a_job(app, queue="of_the_dashboard")
     viral.done("jobs", "list", "--queue", "of_the_dashboard")
-    assert "--queue: no such queue; there are events, default" in viral.senseless("jobs", "list", "--queue", "nope")
+    assert "knows no nope; it knows events, default" in viral.senseless("jobs", "list", "--queue", "nope")
 
 
 def test_of_queues_that_others_made_up_an_error_names_a_few(viral: Shell, app: App) -> None:

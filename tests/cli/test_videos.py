@@ -276,3 +276,10 @@ def test_help_names_what_each_command_does(away: Shell) -> None:
     for command in ("render", "list", "show", "cancel", "resolve", "budget"):
         assert away("videos", command, "--help").code == 0
     assert "viral providers list" in away("videos", "render", "--help").out
+
+
+def test_a_list_by_a_provider_that_nobody_knows_names_those_that_there_are(viral: Shell) -> None:
+    line = viral.senseless("videos", "list", "--provider", "kodak")
+    assert "this release knows no kodak; it knows storyboard" in line
+    assert "runway" in line
+    assert viral.json("videos", "list", "--provider", "runway") == []

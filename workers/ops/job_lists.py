@@ -8,8 +8,9 @@ from uuid import UUID
 from db.queue.job_lists import TEXT_FIELDS, Found
 from db.transaction import SYSTEM
 from domain.queue.job_filters import JobFilter
-from domain.text.filters import moment_of, uuid_of
+from domain.text.filters import SenselessFilter, moment_of, uuid_of
 from workers.app import App
+from workers.ops.filter_names import check_names
 from workers.ops.job_reports import masked_job
 from workers.ops.reveals import note_reveal
 
@@ -46,8 +47,14 @@ def job_list(app: App, wanted: JobFilter, *, limit: int = PAGE, whole: bool = Fa
     if unmasked:
         with app.db.transaction(SYSTEM) as tx:
             note_reveal(tx, "jobs")
+    notes = _notes(wanted, found, named)
+    if not found.rows and further is None:
+        try:
+            check_names(app, wanted)
+        except SenselessFilter as error:
+            notes.append(f"{error}.")
     rows = found.rows if unmasked else [masked_job(row) for row in found.rows]
-    return JobList(now, wanted, rows, further, found.looked_at, _notes(wanted, found, named))
+    return JobList(now, wanted, rows, further, found.looked_at, notes)
 
 
 def _notes(wanted: JobFilter, found: Found, named: UUID | None) -> list[str]:

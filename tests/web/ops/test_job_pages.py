@@ -112,7 +112,10 @@ def test_jobs_are_filtered_by_the_url_and_each_leads_to_its_page(ops: TestClient
     page = shown(ops, f"/ops/jobs?tenant={ada}&type=a&status=pending&queue=&text=")
     assert f"/ops/jobs/{hers}" in page
     assert f"/ops/jobs/{other}" not in page
-    assert "No job fits these filters" in shown(ops, "/ops/jobs?type=nothing")
+    nothing = shown(ops, "/ops/jobs?type=nothing")
+    assert "No job fits these filters" in nothing
+    assert "type: nothing fits, and this release knows no nothing; it knows accounts.due, " in nothing
+    assert "this release knows" not in shown(ops, "/ops/jobs?type=quota.reset_due")
     assert f"/ops/jobs/{other}" in shown(ops, f"/ops/jobs?text={other}")
     for url in (f"/ops/jobs/{hers}", f"/ops/jobs/{other}"):
         assert f"viral jobs explain {url.rpartition('/')[2]}" in shown(ops, url)
