@@ -63,7 +63,10 @@ def enqueue(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The job's arguments.")] = None,
     payload: Annotated[str | None, typer.Option(help="The arguments as a JSON object.")] = None,
     tenant: Annotated[UUID | None, typer.Option(help="The tenant it works for.")] = None,
-    at: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Not before this time.")] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, metavar="TIME", help="Not before this time, which has to lie ahead."),
+    ] = None,
     delay: Annotated[
         timedelta | None,
         typer.Option("--in", parser=duration, metavar="DURATION", help="Not before 90s, 10m, 2h, 1d."),

@@ -61,6 +61,15 @@ def test_a_job_can_be_delayed_dated_and_preferred(viral: Shell, app: App) -> Non
     nine = (datetime.now(UTC) + timedelta(days=30)).replace(hour=9, minute=0, second=0, microsecond=0)
     for written in (f"{nine:%Y-%m-%dT%H:%M}", f"{nine:%Y-%m-%dT%H:%MZ}", f"{nine:%Y-%m-%d}T10:00+01:00"):
         assert enqueued("--at", written)["scheduled_for"] == nine
+    just_now = datetime.now(UTC) - timedelta(minutes=4)
+    assert enqueued("--at", just_now.isoformat())["scheduled_for"] == just_now
+
+
+@pytest.mark.parametrize(("at", "says"), [("2020-01-01", "has passed"), ("2999-01-01", "is too far away")])
+def test_a_time_at_which_nobody_means_a_job_to_begin_is_refused(viral: Shell, app: App, at: str, says: str) -> None:
+    line = viral.refused("jobs", "enqueue", "quota.reset_due", "--at", at)
+    assert f"the time {at} 00:00 UTC {says}" in line
+    assert viral.json("jobs", "list") == []
 
 
 @pytest.mark.parametrize("words", [("list",), ("cancel", "--status", "waiting"), ("retry", "--status", "failed")])

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from db.transaction import SYSTEM
 from domain.ops.actions import Kind, Outcome, Result, Target
+from domain.queue.times import check_time
 from workers.app import App
 from workers.engine.job import JobType
 from workers.ops.acting import Within, cancel_job, find_job, retry_job
@@ -28,11 +29,13 @@ def enqueue(app: App, job_type: JobType[Any], arguments: Mapping[str, Any], **op
     """Enqueue one job with the options of `JobType.with_options` and return its id.
 
     Raises:
-        Rejected: the arguments are not those of the job type.
+        Rejected: the arguments are not those of the job type, or the time has passed or is too far away.
         UnknownTenant: it would work for a tenant that does not exist.
     """
     tenant_id = job_type.validated(arguments).get("tenant_id")
     with app.db.transaction(SYSTEM) as tx:
+        if (at := options.get("scheduled_for")) is not None:
+            check_time(at, tx.now())
         if tenant_id is not None:
             tx.tenants.get(UUID(tenant_id))
         return job_type.with_options(**options).enqueue_payload(tx, arguments)
