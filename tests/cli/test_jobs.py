@@ -73,27 +73,27 @@ def test_a_time_at_which_nobody_means_a_job_to_begin_is_refused(viral: Shell, ap
 
 
 @pytest.mark.parametrize("words", [("list",), ("cancel", "--status", "waiting"), ("retry", "--status", "failed")])
-@pytest.mark.parametrize(("option", "known"), [("--type", "quota.reset_due"), ("--queue", "llm")])
+@pytest.mark.parametrize(("option", "listed"), [("--type", "quota.reset_due"), ("--queue", "llm")])
 def test_a_filter_by_a_name_that_nobody_knows_names_those_that_there_are(
-    viral: Shell, words: tuple[str, ...], option: str, known: str
+    viral: Shell, words: tuple[str, ...], option: str, listed: str
 ) -> None:
     why = () if words == ("list",) else ("--reason", "a slip")
     line = viral.senseless("jobs", *words, option, "nope", *why)
     assert "nothing fits, and this release knows no nope; it knows" in line
-    assert known in line
-    assert viral.done("jobs", *words, option, known, *why).code == 0
+    assert listed in line
+    assert viral.done("jobs", *words, option, listed, *why).code == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "known"),
+    ("words", "listed"),
     [
         (("actions", "list", "--action", "job.retryy"), "--action: no such action; there are "),
         (("tenants", "list", "--status", "activ"), "--status: no such status; there are none, "),
         (("events", "replay", "--parked", "thinn"), "--parked: no such reason; there are "),
     ],
 )
-def test_so_does_each_list_that_would_be_empty_for_a_slip(viral: Shell, words: tuple[str, ...], known: str) -> None:
-    assert known in viral.senseless(*words)
+def test_so_does_each_list_that_would_be_empty_for_a_slip(viral: Shell, words: tuple[str, ...], listed: str) -> None:
+    assert listed in viral.senseless(*words)
 
 
 def test_what_another_program_has_named_is_found(viral: Shell, app: App) -> None:

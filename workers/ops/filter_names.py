@@ -24,13 +24,13 @@ def check_names(app: App, wanted: ManyFilter) -> None:
             _check("type", wanted.job_type, sorted(app.job_types))
             _check("queue", wanted.queue, QUEUES)
         case VideoFilter() if wanted.provider is not None:
-            known = dict.fromkeys(each["provider"] for each in providers(app)) | dict.fromkeys(KEY_SETTINGS)
-            _check("provider", wanted.provider, known)
+            names = dict.fromkeys(each["provider"] for each in providers(app)) | dict.fromkeys(KEY_SETTINGS)
+            _check("provider", wanted.provider, names)
 
 
-def _check(name: str, value: str | None, known: Iterable[str]) -> None:
-    names = list(known)
-    if value is not None and value not in names:
+def _check(name: str, value: str | None, names: Iterable[str]) -> None:
+    there_are = list(names)
+    if value is not None and value not in there_are:
         raise SenselessFilter(
-            f"{name}: nothing fits, and this release knows no {shortly(value)}; it knows {', '.join(names)}"
+            f"{name}: nothing fits, and this release knows no {shortly(value)}; it knows {', '.join(there_are)}"
         )
