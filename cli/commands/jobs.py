@@ -171,8 +171,9 @@ def tail(
     one_of(JOB_STATUSES, filters.get("status"), "--status", "status")
     one_of(QUEUES, filters.get("queue"), "--queue", "queue")
     asked = jobs_of(filters)
-    if asked.job_type is not None and asked.job_type not in (there_are := job_types()):  # another program may have it
-        typer.echo(f"this release knows no job type {readable(asked.job_type)}; it knows {', '.join(there_are)}", err=True)
+    names = job_types()
+    if asked.job_type is not None and asked.job_type not in names:  # another program may have it
+        typer.echo(f"this release knows no job type {readable(asked.job_type)}; it knows {', '.join(names)}", err=True)
     wanted = TailFilter(asked.state, asked.job_type, asked.queue, asked.tenant_id, failed)
     with session() as current, suppress(KeyboardInterrupt):
         follow(
