@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import psycopg
 import pytest
 
 from tests.cli.shell import Shell
@@ -119,6 +120,15 @@ def test_every_command_that_is_named_in_a_sentence_is_one(there: dict[tuple[str,
         if (wrong := fault(re.sub(r"\[[^]]*\]|'…'|\|[\w|]+", "", line), there)) and "MissingParameter" not in wrong
     ]
     assert faults == []
+
+
+def test_every_statement_that_is_shown_can_be_run(database_url: str) -> None:
+    """By the application's role, which has the fewest rights of all who might."""
+    shown = [text for path in DOCUMENTS for kind, text in FENCE.findall(path.read_text("utf-8")) if kind == "sql"]
+    assert shown
+    for text in shown:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(text.encode())
 
 
 def test_each_command_has_an_example_in_its_help(there: dict[tuple[str, ...], Any]) -> None:

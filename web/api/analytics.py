@@ -24,14 +24,13 @@ from domain.posting.posts import PostStatus
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.csv_responses import VARY, WantsCsv, csv_response, or_csv
-from web.api.validation import Moment, RequestBody
+from web.api.validation import Moment, Platform, RequestBody
 from web.error_responses import documented
 from workers.ops import analytics
 
 routes = APIRouter(tags=["analytics"], route_class=AdmittedRoute)
 
 Reader = Annotated[Caller, requires(ApiScope.POSTS_READ)]
-Platform = Literal["tiktok", "youtube-shorts", "instagram-reels", "bluesky", "mastodon"]
 
 LOOK: JsonDict = {
     "captured_at": "2026-11-29T17:02:11Z",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Header, Response
@@ -14,7 +14,7 @@ from domain.posting.platforms import CONCEPT_KEYS
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.generations import own
-from web.api.validation import Id, Moment, RequestBody
+from web.api.validation import Id, Moment, Platform, RequestBody
 from web.error_responses import ApiError, documented, not_found
 from workers.jobs.critiques import review
 
@@ -58,7 +58,7 @@ class FeedbackRequest(RequestBody):
 
     generation_id: Id
     concept_id: str = Field(max_length=100)
-    platform: Literal["tiktok", "youtube-shorts", "instagram-reels", "bluesky", "mastodon"]
+    platform: Platform
     views: Count | None = None
     likes: Count | None = None
     shares: Count | None = None

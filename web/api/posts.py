@@ -19,7 +19,7 @@ from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.cursors import LONGEST, decode_cursor, encode_cursor
 from web.api.generations import IdempotencyKey
-from web.api.validation import Id, Moment, RequestBody
+from web.api.validation import Id, Moment, Platform, RequestBody
 from web.error_responses import ApiError, documented
 from workers.jobs.post_plans import MOST_ACCOUNTS, SUGGESTED, ForAccount, Planned, PostRequest
 from workers.ops import post_stories, posts
@@ -28,7 +28,6 @@ routes = APIRouter(tags=["posts"], route_class=AdmittedRoute)
 
 Reader = Annotated[Caller, requires(ApiScope.POSTS_READ)]
 Writer = Annotated[Caller, requires(ApiScope.POSTS_WRITE)]
-Platform = Literal["tiktok", "youtube-shorts", "instagram-reels", "bluesky", "mastodon"]
 KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 MISSING = documented(_404="no such post of yours")
 INVALID = documented(

@@ -21,7 +21,7 @@ from domain.identity.access import ApiScope, Caller
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.cursors import LONGEST, decode_cursor, encode_cursor
-from web.api.validation import Moment, RequestBody
+from web.api.validation import Moment, Platform, RequestBody
 from web.error_responses import ApiError, documented, not_found
 from workers.ops import trends as ops
 
@@ -29,7 +29,6 @@ routes = APIRouter(tags=["trends"], route_class=AdmittedRoute)
 
 Reader = Annotated[Caller, requires(ApiScope.GENERATIONS_READ)]
 Writer = Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)]
-Platform = Literal["tiktok", "youtube-shorts", "instagram-reels", "bluesky", "mastodon"]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from fastapi import Request
@@ -20,6 +20,9 @@ from web.server.body import LONGEST_NAME
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """The range of times that other programs can read, too."""
+
+Platform = Literal["tiktok", "youtube-shorts", "instagram-reels", "bluesky", "mastodon"]
+"""The names of `domain/videos/profiles.py`, as type checkers and the description of the API need them."""
 
 MOST_FAULTS = 20
 """Places that are named of a body that is wrong everywhere."""

@@ -1,14 +1,15 @@
 """What a request says and we do not know is refused, wherever it is said."""
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.videos.profiles import NAMES
 from tests.web.api.test_api import Api, a_session, a_user, refused
 from web.api import billing, feedback, generations, jobs, keys, user
-from web.api.validation import RequestBody, unknown_field
+from web.api.validation import Platform, RequestBody, unknown_field
 from workers.app import App
 
 ROUTES = [each for group in (user, keys, generations, jobs, feedback, billing) for each in group.routes.routes]
@@ -23,6 +24,10 @@ BODIES: dict[str, Any] = {
 def test_every_body_of_the_api_knows_its_fields() -> None:
     assert len(BODIES) >= 6
     assert {name for name, model in BODIES.items() if not issubclass(model, RequestBody)} == set()
+
+
+def test_the_api_knows_every_platform() -> None:
+    assert get_args(Platform) == tuple(NAMES)
 
 
 def test_a_field_that_is_not_known_is_refused_by_name(app: App) -> None:
