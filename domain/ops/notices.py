@@ -8,7 +8,7 @@ that it is over. All notices of one look are one message.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -113,7 +113,11 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """From `start` to `end` of each day in `zone`, over midnight if `end` is the earlier."""
+    """From `start` to `end` of each day in `zone`, over midnight if `end` is the earlier.
+
+    Where an hour comes twice, they last from its first `start` to its second `end`, in one stretch; where one is left
+    out, a time within it is the moment of the change.
+    """
 
     start: time
     end: time
@@ -121,10 +125,20 @@ class QuietHours:
 
     def at(self, now: datetime) -> bool:
         """Return whether `now` lies within."""
-        clock = now.astimezone(ZoneInfo(self.zone)).time()
+        here = now.astimezone(ZoneInfo(self.zone))
+        return self._by_clock(here.time()) or any(self._of(here.date() - timedelta(days=n), now) for n in (0, 1))
+
+    def _by_clock(self, clock: time) -> bool:
         if self.start <= self.end:
             return self.start <= clock < self.end
         return clock >= self.start or clock < self.end
+
+    def _of(self, day: date, now: datetime) -> bool:
+        """Return whether `now` lies between the first `start` of this day and the last `end` that follows."""
+        over = timedelta(days=0 if self.start <= self.end else 1)
+        begins = datetime.combine(day, self.start, ZoneInfo(self.zone)).replace(fold=0)
+        ends = datetime.combine(day + over, self.end, ZoneInfo(self.zone)).replace(fold=1)
+        return begins.astimezone(UTC) <= now < ends.astimezone(UTC)
 
 
 def parse_quiet_hours(text: str) -> tuple[time, time] | None:

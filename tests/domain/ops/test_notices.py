@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -138,6 +140,44 @@ def test_nothing_is_over_that_was_not_told_and_no_cause_stands_twice(looks: list
 def test_quiet_hours_are_of_their_time_zone_and_go_over_midnight(hour: int, quiet: bool) -> None:
     hours = QuietHours(*(parse_quiet_hours("23:00-07:00") or (time(), time())), "Europe/Berlin")
     assert hours.at(NOON.replace(hour=hour)) is quiet
+
+
+# The nights in which clocks change; in Havana and Beirut at midnight, on Lord Howe Island by half an hour.
+CHANGES = [
+    ("Europe/Berlin", "2026-10-24T12:00Z"),
+    ("Europe/Berlin", "2026-03-28T12:00Z"),
+    ("America/Havana", "2026-10-31T16:00Z"),
+    ("America/Havana", "2026-03-07T17:00Z"),
+    ("Asia/Beirut", "2026-10-24T09:00Z"),
+    ("Asia/Beirut", "2026-03-28T10:00Z"),
+    ("Australia/Lord_Howe", "2026-04-04T01:00Z"),
+    ("Australia/Lord_Howe", "2026-10-03T01:30Z"),
+]
+HALF_HOURS = [time(n // 2, n % 2 * 30) for n in (44, 45, 46, 47, *range(10))]
+
+
+@pytest.mark.parametrize(("zone", "noon"), CHANGES)
+def test_when_the_clock_changes_a_night_has_one_stretch_of_quiet_hours(zone: str, noon: str) -> None:
+    moments = [datetime.fromisoformat(noon) + n * timedelta(minutes=10) for n in range(24 * 6)]
+    pairs = [(start, end) for start in HALF_HOURS for end in HALF_HOURS if start != end]
+    for start, end in pairs:
+        if HALF_HOURS.index(start) < HALF_HOURS.index(end):
+            quiet = [QuietHours(start, end, zone).at(moment) for moment in moments]
+            begins = sum(now and not before for before, now in pairwise(quiet))
+            assert begins <= 1, f"{start}-{end}"
+            at_clock = [
+                (start <= end and start <= here < end) or (start > end and (here >= start or here < end))
+                for here in (moment.astimezone(ZoneInfo(zone)).time() for moment in moments)
+            ]
+            assert all(now for now, clock in zip(quiet, at_clock, strict=True) if clock)
+            assert begins or not any(at_clock)
+
+
+def test_an_hour_that_comes_twice_is_quiet_until_its_second_end() -> None:
+    second_two = datetime(2026, 10, 25, 1, tzinfo=UTC)
+    hours = QuietHours(time(22), time(2, 30), "Europe/Berlin")
+    around = [second_two + n * timedelta(minutes=10) for n in (-6, -2, 0, 2, 3)]
+    assert [hours.at(moment) for moment in around] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize("text", ["22:00", "22-7", "25:00-07:00", "22:00-22:00", "a-b"])
