@@ -10,8 +10,8 @@ from typing import Any
 from domain.billing.invoices import PAID, Invoice
 from domain.billing.standing import Standing, standing
 from domain.billing.subscriptions import TERMINAL, Subscription
-from domain.billing.tiers import PriceBook
-from domain.quota.quota import Quota, lasting
+from domain.billing.tiers import PriceBook, Tier
+from domain.quota.quota import Quota, add_months, lasting
 
 Entry = Mapping[str, Any]
 """A row of the ledger."""
@@ -33,12 +33,13 @@ WHO = {
 class Backing:
     """The part of a plan that stands at Stripe: the moments at which stretches that are paid for begin and end, since
     when collection is paused (None: it is not), the sentences about changes that are not paid, and how many events wait
-    to be looked up because they carry a part only."""
+    to be looked up because they carry a part only. `ends`: when the plan does, as was asked for; None: it goes on."""
 
     paid: frozenset[datetime] = frozenset()
     paused_since: datetime | None = None
     unpaid: tuple[str, ...] = ()
     waiting: int = 0
+    ends: datetime | None = None
 
 
 NOTHING_BEHIND = Backing()
@@ -50,8 +51,13 @@ def backing(subscriptions: Iterable[Subscription], invoices: Iterable[Invoice], 
     running = [standing(row, bills, prices) for row in subscriptions if row.status not in TERMINAL]
     paid = {moment for bill in bills if bill.status == PAID for line in bill.lines for moment in (line.start, line.end)}
     paused = [each.row.paused_since for each in running if each.row.paused_since]
+    giving = [each.row.cancel_at for each in running if each.gives]
+    ends = [moment for moment in giving if moment is not None]
     return Backing(
-        frozenset(paid), min(paused, default=None), tuple(_unpaid(each) for each in running if each.held_back)
+        frozenset(paid),
+        min(paused, default=None),
+        tuple(_unpaid(each) for each in running if each.held_back),
+        ends=max(ends) if ends and len(ends) == len(giving) else None,
     )
 
 
@@ -88,7 +94,7 @@ def explain(
             f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}."
         )
     if quota.granted:
-        sentences.append(_granted(quota, entries, now))
+        sentences.append(_granted(quota, entries, now, behind))
     over = (
         f" ({quota.used - quota.allowance} more than this plan has: nothing is owed)"
         if quota.used > quota.allowance
@@ -121,10 +127,11 @@ def explain_as_of(last: Entry | None, entries: Iterable[Entry], at: datetime) ->
     return sentences
 
 
-def _granted(quota: Quota, entries: Iterable[Entry], now: datetime) -> str:
+def _granted(quota: Quota, entries: Iterable[Entry], now: datetime, behind: Backing) -> str:
     """Say what support gave or took, and who did it last."""
     by = next((f", last by {each['cause'].removeprefix('person:')}" for each in entries if each["kind"] == "extra"), "")
-    until = lasting(quota, now)
+    next_after_end = _next_after_end(quota, behind)
+    until = lasting(quota, now) if next_after_end is None else f"until {_day(next_after_end)}, when the next begins"
     if quota.granted > 0:
         return f"{_concepts(quota.granted)} more {'was' if quota.granted == 1 else 'were'} granted{by}, {until}."
     return f"{_concepts(-quota.granted)} {'was' if quota.granted == -1 else 'were'} taken away{by}, {until}."
@@ -148,9 +155,22 @@ def _until(quota: Quota, now: datetime, behind: Backing) -> str:
     if quota.resets_at < quota.paid_until:
         covered = f"{'paid' if quota.paid_until in behind.paid else 'covered'} until {_day(quota.paid_until)}"
         return f"the next begins on {_day(quota.resets_at)} ({covered})."
+    if behind.ends is not None and (free := _next_after_end(quota, behind)) is not None:
+        return (
+            f"its plan ends on {_day(behind.ends)}, as was asked for at Stripe, and no invoice follows: then it is on "
+            f"{Tier.FREE}, and the next begins on {_day(free)}."
+        )
     if quota.resets_at <= now:
         return f"the next was due on {_day(quota.resets_at)} and waits for its invoice to be paid."
     return f"the next begins when the invoice due on {_day(quota.resets_at)} is paid."
+
+
+def _next_after_end(quota: Quota, behind: Backing) -> datetime | None:
+    """Return when the next month begins if the plan ends within this one; None: it does not. Months count from there,
+    and what was used until then stays used."""
+    if quota.paid_until is None or behind.ends is None or behind.ends > quota.resets_at:
+        return None
+    return add_months(behind.ends, 1)
 
 
 def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:

@@ -8,7 +8,7 @@ from domain.billing.invoices import Invoice
 from domain.billing.tiers import Tier
 from domain.quota.explain import Backing, backing, explain
 from domain.quota.quota import Quota
-from tests.domain.billing.test_plan import PRICES, START, a_subscription, month, paid
+from tests.domain.billing.test_plan import PRICES, START, a_subscription, month, paid, plan
 
 NOV, DEC = datetime(2026, 11, 5, 10, tzinfo=UTC), datetime(2026, 12, 5, 10, tzinfo=UTC)
 NOW = NOV + timedelta(days=3)
@@ -113,6 +113,34 @@ def test_a_pause_is_told_and_until_when_can_be_drawn() -> None:
     assert sentences[-1] == "They can be drawn until 2026-12-05 10:00 UTC: nothing is paid for after that."
     over = explain("PRO (active)", quota, [], [], DEC, behind=behind)
     assert over[-1] == "None of them can be drawn since 2026-12-05 10:00 UTC: nothing is paid for after that."
+
+
+def test_no_invoice_is_awaited_of_a_plan_that_ends_as_was_asked_for() -> None:
+    row = a_subscription(period_start=START, period_end=month(1), cancel_at=month(1))
+    bills = [paid(0, 1)]
+    running = plan([row], bills, now=START).quota
+    behind = backing([row], bills, PRICES)
+    granted = replace(running, granted=3)
+    sentences = explain("PRO (active)", granted, [entry("extra", 3, "person:ada")], [], START, behind=behind)
+    ended = plan([replace(row, status="canceled", ended_at=month(1))], bills, now=month(1)).quota
+    next_day = f"{ended.resets_at:%Y-%m-%d %H:%M} UTC"
+    assert sentences[1].endswith(
+        "its plan ends on 2026-02-28 12:00 UTC, as was asked for at Stripe, and no invoice follows: "
+        f"then it is on FREE, and the next begins on {next_day}."
+    )
+    assert f"3 concepts more were granted, last by ada, until {next_day}, when the next begins." in sentences
+    assert (
+        "the next begins when the invoice due on 2026-02-28 12:00 UTC is paid"
+        in explain(
+            "PRO (active)", running, [], [], START, behind=backing([row, a_subscription(id="sub_2")], bills, PRICES)
+        )[1]
+    )
+    later = replace(row, cancel_at=month(2))
+    assert backing([later], bills, PRICES).ends == month(2)
+    assert (
+        "the invoice due on 2026-02-28"
+        in explain("PRO", running, [], [], START, behind=backing([later], bills, PRICES))[1]
+    )
 
 
 def test_a_change_that_is_not_paid_is_told() -> None:
