@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.shell import Group, lazy_group, run
-from domain.errors import ViralError
+from domain.errors import PostInvalid, ViralError
 from workers.runtime.terminal import guard_output
 from workers.runtime.version import VERSION
 
@@ -108,12 +108,19 @@ def main(words: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except ViralError as error:
-        sys.stderr.write(f"viral: {error}\n")
+        sys.stderr.write(f"viral: {_said(error)}\n")
         sys.exit(1)
     except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code)
+
+
+def _said(error: ViralError) -> str:
+    """What the API has in `details` is said here, since a shell shows none."""
+    if isinstance(error, PostInvalid) and error.details:
+        return "; ".join(dict.fromkeys(fault for faults in error.details.values() for fault in faults))
+    return str(error)
 
 
 if __name__ == "__main__":
