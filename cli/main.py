@@ -108,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except ViralError as error:
-        sys.stderr.write(f"viral: {_said(error)}\n")
+        sys.stderr.write(f"viral: {_line(error)}\n")
         sys.exit(1)
     except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -116,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _said(error: ViralError) -> str:
+def _line(error: ViralError) -> str:
     """What the API has in `details` is said here, since a shell shows none."""
     if isinstance(error, PostInvalid) and error.details:
         return "; ".join(dict.fromkeys(fault for faults in error.details.values() for fault in faults))

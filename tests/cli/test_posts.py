@@ -127,12 +127,12 @@ def test_what_is_not_there_is_said_in_one_line(here: PostStage, viral: Shell) ->
 def test_all_that_is_wrong_with_a_post_is_said(here: PostStage, viral: Shell) -> None:
     tenant_id = here.tenant()
     account_id, video_id = here.account(tenant_id, MASTODON), here.video(tenant_id)
-    said = viral.refused(
+    line = viral.refused(
         "posts", "create", video_id, "--account", account_id, "--at", "2099-01-01", "--caption", "x" * 600
     )
-    assert "at most 500" in said
-    assert "at most 180 days ahead" in said
-    assert "details" not in said, "a shell shows none"
+    assert "at most 500" in line
+    assert "at most 180 days ahead" in line
+    assert "details" not in line, "a shell shows none"
 
 
 @pytest.mark.parametrize(
