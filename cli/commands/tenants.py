@@ -25,7 +25,7 @@ app = Group()
 
 COLUMNS = (
     *("id", "name", "subscription_tier", "subscription_status"),
-    *("used_quota", "monthly_quota", "quota_reset_at", "cost", "active_at", "deserted", "harms"),
+    *("used_quota", "allowance", "quota_reset_at", "cost", "active_at", "deserted", "harms"),
 )
 SUBSCRIPTION_STATUSES = ("none", *STATUSES, DELETED)
 PEOPLE = ("id", "email", "name", "role", "clerk_id", "banned", "last_login_at")

@@ -186,6 +186,12 @@ class Quotas:
         """
         return self.reset_if_due(tenant_id, self.stored(tenant_id), now)
 
+    def with_current(self, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """Return a tenant's row with the columns of its quota as `current` has them, and its `allowance`."""
+        stored = Quota(*(row[column.name] for column in QUOTA_COLUMNS))
+        quota = self.reset_if_due(row["id"], stored, now)
+        return {**row, **quota_values(quota), "allowance": quota.allowance}
+
     def write(self, tenant_id: UUID, before: Quota, after: Quota, kind: str, cause: str) -> None:
         """Save a quota that `lock` returned and a rule changed, with the entry that says why."""
         self._driver.execute(WRITE, quota_values(after) | {"tenant_id": tenant_id})

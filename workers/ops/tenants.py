@@ -38,8 +38,8 @@ class QuotaExplanation:
 
 @dataclass(frozen=True)
 class TenantList:
-    """A page of tenants at one moment, newest first. Each has `harms` and its `cost` of this month in words; `count` is
-    a number, or "more than 10,000"; `further` the filter of the next page."""
+    """A page of tenants at one moment, newest first. Each has its quota as a job would find it, `harms` and its `cost`
+    of this month in words; `count` is a number, or "more than 10,000"; `further` the filter of the next page."""
 
     at: datetime
     rows: list[Row]
@@ -74,13 +74,14 @@ class TenantReport:
 
 
 def find_with_people(app: App, tenant_id: UUID) -> Row:
-    """Return a tenant with its `users`, who answers for it, and what of its subscriptions is paused or unpaid.
+    """Return a tenant with its quota as a job would find it, its `users`, who answers for it, and what of its
+    subscriptions is paused or unpaid.
 
     Raises:
         UnknownTenant: there is no such tenant.
     """
     with app.db.transaction(tenant_id) as tx:
-        row = tx.tenants.seen(tenant_id)
+        row = tx.quota.with_current(tx.tenants.seen(tenant_id), tx.now())
         people = tx.identity.of_tenant(tenant_id)
         tx.work_as(SYSTEM)
         answering = tx.identity.answering(tenant_id)
@@ -124,7 +125,8 @@ def tenant_list(app: App, wanted: TenantFilter, *, limit: int = PAGE) -> TenantL
     """Return the newest tenants that match, from the place `wanted.after` on."""
     with app.db.transaction(SYSTEM) as tx:
         found, now = tx.tenant_views.page(wanted, limit=limit), tx.now()
-    rows = [_of_the_list(row) | {"cost": _cost(row)} for row in found.rows]
+        current = [tx.quota.with_current(row, now) for row in found.rows]
+    rows = [_of_the_list(row) | {"cost": _cost(row)} for row in current]
     count = f"{found.count:,}" if found.count <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
     return TenantList(now, rows, None if found.further is None else replace(wanted, after=found.further), count)
 

@@ -168,3 +168,13 @@ def test_what_others_wrote_does_nothing_and_people_are_masked(app: App, ops: Tes
 @pytest.mark.parametrize("name", ["0193b1a0-0000-7000-8000-000000000001", "1", "..."])
 def test_a_tenant_that_is_not_there_is_a_404(ops: TestClient, name: str) -> None:
     assert ops.get(f"/ops/tenants/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(("days", "says"), [(2, "Next month begins"), (-2, "Next month was due, and waits")])
+def test_a_month_that_waits_for_its_invoice_is_not_said_to_begin(
+    app: App, ops: TestClient, days: int, says: str
+) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        ends = tx.now() + timedelta(days=days)
+    tenant_id = a_tenant(app, created_at=ends - timedelta(days=30), quota_reset_at=ends, quota_paid_until=ends)
+    assert says in ops.get(f"/ops/tenants/{tenant_id}").text

@@ -10,6 +10,7 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import QuotaExceeded, Rejected, UnknownTenant
 from domain.ops.actions import Outcome, target
+from domain.ops.tenant_filters import TenantFilter
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
 from workers.app import App
@@ -17,7 +18,7 @@ from workers.jobs.quota import reset_due
 from workers.ops.actions import perform
 from workers.ops.support import change_quota
 from workers.ops.tenant_deletion import begin_deletion
-from workers.ops.tenants import explain_quota, find_quota, tenant_report
+from workers.ops.tenants import explain_quota, find_quota, find_with_people, tenant_list, tenant_report
 
 
 def grant(app: App, tenant_id: UUID, count: int, key: str | None = None) -> str:
@@ -172,12 +173,22 @@ def test_of_a_month_that_is_over_nobody_shows_the_old_numbers(app: App) -> None:
     assert shown["period_start"] < shown["resets_at"] > now
     assert (explained.used, explained.remaining) == (report.used, report.remaining) == (0, 10)
     assert report.resets_at == shown["resets_at"]
+    [listed] = tenant_list(app, TenantFilter(id=tenant_id)).rows
+    for row in (listed, find_with_people(app, tenant_id)):
+        assert (row["used_quota"], row["allowance"], row["quota_granted"]) == (0, 10, 0)
+        assert row["quota_reset_at"] == shown["resets_at"]
     sentences = " ".join(explained.sentences)
     assert "So 0 of 10 are used, and 10 are left." in sentences
     assert "granted" not in sentences
     assert "is written down with the next concept, or the next reset." in sentences
     hold(app, tenant_id, 10)
     assert left(app, tenant_id) == 0
+
+
+def test_lists_count_what_was_granted(app: App) -> None:
+    tenant_id = fresh(app)
+    grant(app, tenant_id, 5)
+    assert [row["allowance"] for row in tenant_list(app, TenantFilter(id=tenant_id)).rows] == [15]
 
 
 def test_looking_at_a_quota_waits_for_nobody(app: App) -> None:
