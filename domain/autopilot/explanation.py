@@ -66,8 +66,8 @@ class Facts:
     """What decides over one chain. `mode` is the tenant's of now (the chain has its own), `video` the row of its video
     if it has one, `posts` those of its video with their account's `platform`, `username`, `account_status`, and why one
     was `held` back or cancelled. `left_out` are accounts that had consent since it began and get no post, in words with
-    why. `concepts` is the state of the job that makes the day's concepts, and `unusable`
-    why the tenant's provider can make no video now."""
+    why. `concepts` is the state of the job that makes the day's concepts, `unusable` why the tenant's provider can make
+    no video now, and `policy_asks` whether the tenant's posting policy has every post wait for a person."""
 
     now: datetime
     chain: Mapping[str, Any]
@@ -78,6 +78,7 @@ class Facts:
     left_out: Sequence[str] = ()
     concepts: str | None = None
     unusable: str | None = None
+    policy_asks: bool = False
 
     @property
     def waits_for_provider(self) -> bool:
@@ -91,7 +92,7 @@ class Facts:
     @property
     def asks_first(self) -> bool:
         """Whether each post waits until a person approves it: so it was when it began, or is so since."""
-        return Mode.APPROVE in (self.mode, self.chain["mode"])
+        return self.policy_asks or Mode.APPROVE in (self.mode, self.chain["mode"])
 
     def of(self, *statuses: str) -> list[Mapping[str, Any]]:
         return [post for post in self.posts if post["status"] in statuses]

@@ -20,7 +20,8 @@ class Prospect:
     cannot be posted to, both in words; `left` is what this month's money has left, the autopilot's own and the tenant's
     for videos, and `unusable` why its provider can make no video now; `begins_at` when the next day begins, by the
     tenant's clock (`zone`); `under_way` how many chains have not ended; `daily` how many concepts are made for the
-    tenant each day anyway, if they are."""
+    tenant each day anyway, if they are; `policy_asks` whether the tenant's posting policy has every post wait for a
+    person."""
 
     settings: Settings
     zone: ZoneInfo
@@ -32,6 +33,7 @@ class Prospect:
     unusable: str | None = None
     under_way: int = 0
     daily: int | None = None
+    policy_asks: bool = False
 
 
 def outlook(prospect: Prospect) -> list[str]:
@@ -85,8 +87,9 @@ def _day(prospect: Prospect) -> Iterator[str]:
         yield f"videos are made by {_provider(settings)}, {most}; where that is too little, they are drawn here"
     to = _listed(prospect.ready)
     at = f"at {_listed(settings.times)} by each account's clock" if settings.times else "at each concept's own time"
-    if settings.mode is Mode.APPROVE:
-        yield f"posts to {to} are prepared for {at.removeprefix('at ')}; each waits until a person approves it"
+    if settings.mode is Mode.APPROVE or prospect.policy_asks:
+        why = "" if settings.mode is Mode.APPROVE else ", as the tenant's posting policy has it"
+        yield f"posts to {to} are prepared for {at.removeprefix('at ')}; each waits until a person approves it{why}"
     else:
         yield f"posts appear {at} on {to}; nobody is asked before"
 

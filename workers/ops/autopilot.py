@@ -208,6 +208,7 @@ def explain(app: App, tenant_id: UUID | None, chain_id: UUID) -> ChainExplanatio
             left_out=_left_out(tx, chain, events),
             concepts=None if job is None else job["status"],
             unusable=unusable(tx, owner, settings.provider, now, app.ports.clips.keys()),
+            policy_asks=tx.planned_posts.policy(owner).needs_approval,
         )
         (titled,) = _titled(tx, owner, [chain])
     return ChainExplanation(facts.now, titled, explained(facts), events)
@@ -274,6 +275,7 @@ def _overview(app: App, tx: Tx, tenant_id: UUID) -> Overview:
         unusable=unusable(tx, tenant_id, settings.provider, now, app.ports.clips.keys()),
         under_way=sum(row["stage"] not in ENDED for row in newest),
         daily=tenant["daily_count"] if tenant["daily_enabled"] and tenant["daily_count"] else None,
+        policy_asks=tx.planned_posts.policy(tenant_id).needs_approval,
     )
     names = _names(tx, tenant_id, [settings.changed_by, *(row["consented_by"] for row in may)])
     shown = asdict(settings) | {"times": list(settings.times), "timezone": zone.key}

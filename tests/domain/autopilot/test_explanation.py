@@ -163,6 +163,8 @@ def test_what_is_due_has_no_time_that_is_past() -> None:
     says = found("video", video_id="v1", video=a_video("completed"), look_after=NOW - timedelta(seconds=9))
     assert (says.why, says.next_at) == (None, None)
     assert says.next == "it is scheduled on the accounts that consent; that is due now"
+    says = found("video", video_id="v1", video=a_video("completed"), policy_asks=True)
+    assert says.next == "its posts are prepared, and wait for a person to approve them"
 
 
 def test_of_a_post_in_doubt_nobody_says_that_nothing_was_posted() -> None:

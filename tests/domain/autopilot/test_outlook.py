@@ -27,10 +27,12 @@ def sentences(
     under_way: int = 0,
     daily: int | None = None,
     unusable: str | None = None,
+    policy_asks: bool = False,
     **settings: Any,
 ) -> list[str]:
     its = Settings(**{"mode": Mode.AUTO} | settings)
-    return outlook(Prospect(its, BERLIN, NOW, NOW + after, ready, (), Decimal(left), unusable, under_way, daily))
+    money = Decimal(left)
+    return outlook(Prospect(its, BERLIN, NOW, NOW + after, ready, (), money, unusable, under_way, daily, policy_asks))
 
 
 def test_what_auto_does_names_time_accounts_and_money() -> None:
@@ -82,6 +84,13 @@ def test_what_approve_does_waits_for_a_person() -> None:
     says = sentences(mode=Mode.APPROVE)[-1]
     assert (
         says == "posts to ada (TikTok) are prepared for each concept's own time; each waits until a person approves it"
+    )
+
+
+def test_a_policy_that_asks_of_every_post_asks_of_the_autopilots_too() -> None:
+    assert sentences(policy_asks=True)[-1] == (
+        "posts to ada (TikTok) are prepared for each concept's own time; each waits until a person approves it, as the "
+        "tenant's posting policy has it"
     )
 
 

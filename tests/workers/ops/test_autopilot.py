@@ -17,7 +17,7 @@ from domain.errors import Conflict, Rejected, UnknownAccount, UnknownChain, Unkn
 from tests.workers.ops.test_posts import NOW, Tenant
 from workers.app import App
 from workers.jobs.upkeep import prune
-from workers.ops import autopilot
+from workers.ops import autopilot, posts
 from workers.ops.autopilot_checks import check_autopilots
 from workers.ops.explain import explain as explain_job
 
@@ -105,6 +105,13 @@ def test_a_change_that_changes_nothing_is_nobodys(app: App, ada: Tenant) -> None
 
 
 # --- consent ------------------------------------------------------------------------------------------------------
+
+
+def test_auto_is_not_said_to_ask_nobody_where_the_policy_asks(app: App, ada: Tenant) -> None:
+    autopilot.consent(app, ada.id, ada.account("bluesky"), by=BY)
+    assert "nobody is asked" in autopilot.change(app, ada.id, {"mode": "auto"}, by=BY).next[-1]
+    posts.set_policy(app, ada.id, needs_approval=True)
+    assert "waits until a person approves it" in autopilot.show(app, ada.id).next[-1]
 
 
 def test_the_first_consent_is_kept_by_whoever_it_was(app: App, ada: Tenant) -> None:
