@@ -70,7 +70,7 @@ GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id 
 # A tenant that has fewer concepts left than it wants gets those. One for which only banned people answer gets none.
 DAILY = f"""
 SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
-    WHEN {is_due("%(now)s")} THEN daily_count
+    WHEN {is_due("%(now)s")} THEN least(daily_count, monthly_quota)
     WHEN quota_drawn_until <= %(now)s THEN 0
     ELSE least(daily_count, monthly_quota + quota_granted - used_quota)
 END AS count

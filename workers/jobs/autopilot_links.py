@@ -20,7 +20,7 @@ from domain.concepts.wording import counted
 from domain.errors import BudgetExceeded, ClipProviderUnusable, Rejected
 from domain.posting.posts import PostStatus, restored_from
 from domain.posting.validation import Account
-from domain.quota.quota import reserve, reset
+from domain.quota.quota import reserve
 from domain.videos.budget import month_of
 from domain.videos.plan import STORYBOARD
 from domain.videos.script import ScriptUnusable
@@ -89,7 +89,7 @@ def _begin_concepts(turn: Turn) -> None:
     if daily["daily"] and turn.now < begins + DAILY_WITHIN:
         turn.wait(SOON, "it waits for the tenant's daily concepts")
         return
-    quota = reset(tx.quota.lock(tenant_id), turn.now)
+    quota = tx.quota.reset_if_due(tenant_id, tx.quota.lock(tenant_id), turn.now)
     count = min(turn.settings.concepts_a_day, quota.available(turn.now))
     if count < 1:
         reserve(quota, 1, turn.now)

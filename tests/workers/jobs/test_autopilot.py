@@ -254,6 +254,21 @@ def test_a_chain_that_cannot_go_on_says_why(here: AutopilotStage, how, says):
     assert here.events(chain)[-1] == ("stopped", chain["reason"])
 
 
+def test_a_month_that_has_begun_and_is_not_written_yet_has_what_is_left_of_it(here: AutopilotStage):
+    """Another program has used some of it since."""
+    tenant_id = here.tenant(concepts_a_day=10)
+    with here.app.db.transaction(SYSTEM) as tx:
+        over = min(here.now, tx.now()) - timedelta(hours=1)
+        tx.driver.execute(
+            "UPDATE tenants SET quota_anchor = %(over)s, quota_period_start = %(over)s - interval '31 days',"
+            " quota_reset_at = %(over)s, monthly_quota = 10, used_quota = 6 WHERE id = %(id)s",
+            {"over": over, "id": tenant_id},
+        )
+    here.minute()
+    query = "SELECT payload->'count' FROM job_queue WHERE tenant_id = %s AND job_type = 'generation.generate_concepts'"
+    assert here.rows(query, tenant_id) == [(4,)]
+
+
 def test_a_failed_render_stops_its_own_chain_only(here: AutopilotStage):
     tenant_id = here.tenant(videos_a_day=2)
     here.until(tenant_id, "video")

@@ -481,6 +481,21 @@ def test_each_is_served_at_their_own_hour_once(offline: App) -> None:
     assert fire(offline, morning + timedelta(days=1))["result"] == {"enqueued": 1}
 
 
+def test_the_daily_ones_of_a_month_that_begins_now_are_no_more_than_it_has(offline: App) -> None:
+    began = NOV_22 - timedelta(days=31)
+    tenant_id = a_tenant(
+        offline,
+        created_at=began,
+        quota_reset_at=NOV_22,
+        used_quota=10,
+        daily_enabled=True,
+        daily_hour=12,
+        daily_count=20,
+    )
+    assert fire(offline, NOV_22)["result"] == {"enqueued": 1}
+    assert of_today(offline, tenant_id) == [{"count": 10, "generator": None}]
+
+
 def test_the_daily_ones_are_counted_like_any_other_and_end_with_the_quota(offline: App) -> None:
     tenant_id = a_tenant(offline, daily_enabled=True, daily_hour=12, used_quota=7)
     spent = a_tenant(offline, daily_enabled=True, daily_hour=12, used_quota=10)
