@@ -4,6 +4,7 @@ alone and all together. Postgres counts its deadlocks, also those that a retry h
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -23,7 +24,9 @@ from db.schema.queue import job_attempts
 from db.transaction import SYSTEM, Database
 from domain.concepts.generation import Generation
 from domain.dexie.records import read
+from domain.errors import Rejected
 from domain.events.difference import Difference
+from domain.ops.actions import target
 from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user
 from simulators.personas import Persona
 from simulators.stripe.events import customer, invoice, stripe_event, subscription
@@ -39,6 +42,8 @@ from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily, generate_concepts
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import repair
+from workers.ops.actions import perform
+from workers.ops.support import change_quota
 from workers.settings import Settings
 
 THREADS, TIMES = 8, 2
@@ -199,6 +204,19 @@ def months_and_days(crowd: Crowd) -> None:
         tx.generating.set_preferences(crowd.id, {"region": "DE"})
 
 
+def support(crowd: Crowd) -> None:
+    """Grants, takes and a fresh count, by the database's own clock: the month that the others begin is over by then."""
+    n = next(crowd.numbers)
+    change_quota(crowd.app, crowd.id, 3, who="ada", reason="an apology", key=f"{n % 3}")
+    with suppress(Rejected):
+        change_quota(crowd.app, crowd.id, -2, who="ada", reason="granted twice")
+    for action, arguments in (("quota.grant", {"count": 1}), ("quota.reset", {})):
+        done = perform(crowd.app, action, target(f"tenant:{crowd.id}"), arguments, who="operator:ops", reason="y")
+        assert done.well, done.says
+    with crowd.app.db.transaction(SYSTEM) as tx:
+        assert tx.health.violations("what a tenant has used is what the ledger says") == 0
+
+
 def import_records(crowd: Crowd) -> None:
     """One import at a time, beside all the others."""
     records = [
@@ -237,6 +255,7 @@ WRITES: list[Callable[[Crowd], None]] = [
     keys,
     favorites_and_feedback,
     months_and_days,
+    support,
     import_records,
     ordered,
     repaired_events,

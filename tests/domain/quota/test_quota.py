@@ -1,3 +1,4 @@
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -233,6 +234,9 @@ acts = st.one_of(
     st.tuples(st.just("wait"), st.integers(0, 70)),
     st.tuples(st.just("restart"), st.just(0)),
     st.tuples(st.just("limit"), limits),
+    st.tuples(st.just("grant"), st.integers(1, 20)),
+    st.tuples(st.just("take"), st.integers(1, 20)),
+    st.tuples(st.just("over"), st.integers(0, 40)),
 )
 
 
@@ -250,7 +254,7 @@ def test_the_counter_equals_what_is_held_and_made_in_its_period(
                 quota, hold = reserve(quota, number, now)
                 held.append(hold)
             except QuotaExceeded:
-                assert number > reset(quota, now).remaining
+                assert number > reset(quota, now).available(now)
         elif act == "settle" and held:
             hold = held.pop(number % len(held))
             actual = number % (hold.count + 1)
@@ -262,14 +266,27 @@ def test_the_counter_equals_what_is_held_and_made_in_its_period(
             now += timedelta(days=number)
             quota = reset(quota, now)
         elif act == "restart":
-            quota = restart(quota, now)
+            with suppress(Rejected):
+                quota = restart(quota, now)
+        elif act in ("grant", "take"):
+            before = quota.available(now)
+            try:
+                quota = (grant if act == "grant" else take)(quota, number, now)
+            except Rejected:
+                assert quota.is_over(now) or (number > before if act == "take" else before == 0)
+            else:
+                # What is granted can be used, if not all of it; what is taken was left.
+                gained = quota.available(now) - before
+                assert 0 < gained <= number if act == "grant" else gained == -number
+        elif act == "over":
+            quota = replace(quota, drawn_until=now + timedelta(days=number) if number % 2 else None)
         elif act == "limit":
             lowered = lowered or number < quota.limit
             quota = replace(quota, limit=number)
         # Exactly: so nothing is lost, nothing is given back twice or into another period, and it is never below 0.
         assert quota.used == sum(h.count for h in held + made if h.taken_at >= quota.counts_from)
         assert quota.remaining >= 0
-        assert quota.used <= quota.limit or lowered
+        assert quota.used <= quota.allowance or lowered
 
 
 # --- what support does
