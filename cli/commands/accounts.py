@@ -270,6 +270,7 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
         "username": row["username"],
         "status": row["status"],
         "reason": row["reason"],
+        "disabled_at": row["disabled_at"],
         "server": row["server"] or None,
         "tenant_id": row["tenant_id"],
         "niche": row["niche"],

@@ -44,6 +44,10 @@ def test_a_bluesky_account_from_its_connection_to_its_end(
         assert (changed["settings"], changed["daily_limit"], changed["niche"]) == ({"langs": ["en"]}, 3, "food")
         assert "no option" in viral.refused("accounts", "set", account, "-o", "nope=1")
         assert 'langs: ["en"]' in viral.done("accounts", "show", account).out
+        assert "disabled_at" not in viral.done("accounts", "show", account).out
+        viral.done("accounts", "disable", account)
+        assert "disabled_at" in viral.done("accounts", "show", account).out, "nothing is posted, though it is active"
+        viral.done("accounts", "enable", account)
         viral.environment |= {"TOKEN_ENCRYPTION_KEYS": f"{OTHER_KEY},{KEY}"}
         found = {row["what"]: row for row in viral.json("accounts", "rotate-keys")}
         assert (found["accounts"]["seen"], found["accounts"]["changed"]) == (1, 1)

@@ -112,5 +112,5 @@ def _asked(planned: Planned, status: PostStatus) -> str:
         case PostStatus.DRAFT:
             return f"kept as a draft, {when}"
         case PostStatus.NEEDS_APPROVAL:
-            return f"asked for {when}; somebody has to approve it first"
+            return f"wanted {when}; somebody has to approve it first"
     return f"scheduled {when}"
