@@ -169,6 +169,8 @@ class Queue(RuleBasedStateMachine):
         if (claimed := self.a_claim(data)) is None:
             return
         attempt = FailedAttempt("failed", "Error", "told to")
+        job = self.jobs[claimed.id]
+        again = again and job.attempts < job.max_attempts  # as `domain.queue.retries` decides
         with self.begin() as tx:
             if again:
                 mine = tx.transitions.reschedule(claimed, attempt, timedelta(0) if due else HOUR)
@@ -176,8 +178,8 @@ class Queue(RuleBasedStateMachine):
                 mine = tx.transitions.end(claimed, "failed", attempt)
         assert mine == self.owned(claimed)
         if mine:
-            self.jobs[claimed.id].leave("pending" if again else "failed", due=due or not again)
-            self.jobs[claimed.id].notes += 1
+            job.leave("pending" if again else "failed", due=due or not again)
+            job.notes += 1
 
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:

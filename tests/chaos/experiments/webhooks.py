@@ -56,7 +56,7 @@ def shuffled(stage: Stage, finding: Finding) -> None:
         per_event = system.rows(JOBS_OF_EVENTS)
         stored = system.value("SELECT count(*) FROM webhook_events")
         finding.figures["jobs_by_status"] = dict(system.rows("SELECT status, count(*) FROM job_queue GROUP BY 1"))
-        duplicates = sum(line.get("duplicate") is True for line in fleet.lines())
+        duplicates = sum(len(line.get("duplicates", ())) for line in fleet.lines())
         finding.saw("duplicates recognised", duplicates, least=len(deliveries) - len(events))
     with stage.servers.system(stage.name + "_oracle") as oracle:
         begin(oracle, scenarios)
