@@ -55,8 +55,8 @@ def one_round(system: System, fleet: Fleet, number: int, dynos: int, threads: in
     folder.chmod(0o755)
     way = WAYS[number % len(WAYS)]
     before = refused_finishes(fleet)
-    # They sleep in the middle of their transactions: each thread needs a connection of the pool.
-    sleepers = fleet.dynos(dynos, threads=threads, DB_POOL_SIZE=str(threads))
+    # They sleep in the middle of their transactions: each thread needs a connection of the pool, and a place.
+    sleepers = fleet.dynos(dynos, threads=threads, DB_POOL_SIZE=str(threads), WORKER_WAITING=str(threads))
     fleet.await_signed_on(dynos)
     ids = enqueue(system, folder, dynos * threads, way)
     until(lambda: len(list(folder.glob("*.held"))) == len(ids), "every thread to be inside a handler")
