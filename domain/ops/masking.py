@@ -317,11 +317,13 @@ PAYLOADS: Final[Mapping[str, Shown]] = {}
 """Lists of job types that need one of their own."""
 
 RESULT: Final = _shown(
-    "accounts begun claimed compared critiques deleted different dropped enqueued event_id exports_deleted figures "
-    "folded_anew generation_id id ignored job_id learned left_alone left_on_the_way left_out limits looked_at measured "
-    "missed moved of_deleted post_id promotions refreshes removed repaired reset restored retired rollbacks set_aside "
-    "settled status tenants tokens_in tokens_out cost_usd video_id concepts count provider model",
-    "text title caption prompt url error message name",
+    "accounts begun cancelled claimed compared concepts cost_usd count critique_id critiques deleted deliveries "
+    "different dropped enqueued event_id evergreen_trends exports_deleted figures files folded_anew generation_id "
+    "generator id ignored job_id learned left_alone left_on_the_way left_out lessons limits live_trends looked_at "
+    "measured missed model moved of_deleted outcome outcomes post_id promotions provider refreshed refreshes "
+    "released removed repaired reset restored retired rollbacks rows set_aside settled status stored tenants "
+    "tokens_in tokens_out video_id",
+    "text title caption prompt url error message name skipped failed_sources",
 )
 RESULTS: Final[Mapping[str, Shown]] = {}
 

@@ -1,6 +1,8 @@
 """What is not on a list never comes out, wherever it stands."""
 
+import ast
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from domain.ops.masking import (
     written,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 LISTS = {"stripe": EVENTS["stripe"], "clerk": EVENTS["clerk"], "payload": PAYLOAD, "result": RESULT, "api": API}
 PLANTED = ("Mara Planted", "mara.planted@example.org", "sk_live_planted0123456789abcdef", "+49 170 5550100", "planted")
 
@@ -50,6 +53,20 @@ def is_on_list(shown: Shown, path: list[Any]) -> bool:
     for step in path:
         place = None if place is None else place.below.get(ITEM if step == 0 else "" if step == ITEM else step)
     return place is not None and place.on_list
+
+
+def test_what_our_own_handlers_report_is_known_by_its_name() -> None:
+    reported = {
+        word.arg
+        for file in (ROOT / "workers" / "jobs").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("report", "count")
+        if isinstance(node.func.value, ast.Name) and node.func.value.id in ("ctx", "each")
+        for word in node.keywords
+        if word.arg is not None
+    }
+    assert {"outcome", "generation_id", "deliveries"} <= reported
+    assert reported - RESULT.names == set()
 
 
 @pytest.mark.parametrize("name", LISTS)
