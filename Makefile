@@ -33,7 +33,7 @@ demo: setup  ## Show a living world on the operator's page within a minute: simu
 PYTEST = folder=$$(mktemp -d) && { PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	--basetemp=$$folder/tests -m "$(1)" $(ARGS); outcome=$$?; rm -rf $$folder; exit $$outcome; }
 
-test: setup  ## Run the suite on real servers: a quarter of an hour on two cores (ARGS="-k quota" for a part, TEST_SEED=7 for draws of before)
+test: setup  ## Run the suite on real servers: 8 minutes on two idle cores (ARGS="-k quota" for a part, TEST_SEED=7 for draws of before)
 	@$(call PYTEST,not proof)
 
 proofs: setup  ## Run the tests that take long: whole systems, kills at every moment, every page in a browser (ARGS as of test)
