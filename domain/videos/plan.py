@@ -120,12 +120,11 @@ def why_unusable(model: ClipModel, now: datetime, keys: Collection[str]) -> str 
     return None
 
 
-def chain(models: Iterable[ClipModel], preference: str, now: datetime, keys: Collection[str]) -> tuple[ClipModel, ...]:
-    """Return the models to ask, in their order: those of the one provider that is named, or of all by their rank, where
-    those that are resting after a failure come last.
+def named_models(models: Iterable[ClipModel], preference: str) -> list[ClipModel]:
+    """Return the models of the provider that is named, or all, by their rank, whether they can be used or not.
 
     Raises:
-        ClipProviderUnusable: there is none; the text says why.
+        ClipProviderUnusable: no provider has this name; the text lists those that there are.
     """
     ranked = sorted(models, key=lambda model: (model.rank, model.provider, model.model))
     named = [model for model in ranked if preference in (AUTO, model.provider)]
@@ -134,6 +133,17 @@ def chain(models: Iterable[ClipModel], preference: str, now: datetime, keys: Col
         raise ClipProviderUnusable(
             f"no provider has the name {preference!r}; there are {STORYBOARD} (drawn here, free), {AUTO} and {names}"
         )
+    return named
+
+
+def chain(models: Iterable[ClipModel], preference: str, now: datetime, keys: Collection[str]) -> tuple[ClipModel, ...]:
+    """Return the models to ask, in their order: those of the one provider that is named, or of all by their rank, where
+    those that are resting after a failure come last.
+
+    Raises:
+        ClipProviderUnusable: there is none; the text says why.
+    """
+    named = named_models(models, preference)
     reasons = {model.model: why_unusable(model, now, keys) for model in named}
     usable = [model for model in named if reasons[model.model] is None]
     if not usable:

@@ -168,6 +168,17 @@ def test_concepts_without_ids_are_addressed_by_their_number(here: Stage) -> None
     assert videos.locate(here.app, "first") == (tenant_id, generation_id)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_provider_that_nobody_knows_is_refused_also_where_there_is_a_video(here: Stage, again: bool) -> None:
+    tenant_id = here.tenant()
+    generation_id = here.generation(tenant_id)
+    first = videos.request(here.app, tenant_id, generation_id=generation_id)
+    with pytest.raises(ClipProviderUnusable, match="no provider has the name 'lumo'; there are storyboard"):
+        videos.request(here.app, tenant_id, generation_id=generation_id, provider="lumo", again=again)
+    found = videos.request(here.app, tenant_id, generation_id=generation_id, provider="auto")
+    assert (found["id"], found["existing"]) == (first["id"], True)
+
+
 def test_a_key_brings_back_its_first_video(here: Stage) -> None:
     tenant_id = here.tenant()
     generation_id = here.generation(tenant_id)
