@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -22,12 +22,11 @@ from domain.posting.text import (
     normalise,
     unseen_in,
 )
+from domain.text import times
 from domain.text.visible import visible
 from domain.videos import profiles
 from domain.videos.media import Probe
 
-PAST = timedelta(minutes=5)
-"""A time that has passed by less counts as now."""
 MARK_ROOM = 48
 """Characters of YouTube's tags that are kept for our own."""
 SHOWN = 60
@@ -188,14 +187,7 @@ def _account_faults(account: Account, rules: Rules, earlier: Earlier | None) -> 
 
 def time_faults(at: datetime | None, now: datetime) -> Iterator[str]:
     """Say what is wrong with the time of a post; None is at once."""
-    if at is None:
-        return
-    if at.tzinfo is None:
-        yield "the time has no zone: end it with Z, or an offset such as +01:00"
-    elif at < now - PAST:
-        yield f"the time {_moment(at)} has passed (it is {_moment(now)}): choose a later one"
-    elif at > now + AHEAD:
-        yield f"the time {_moment(at)} is too far away: at most {AHEAD.days} days ahead, {_moment(now + AHEAD)}"
+    return iter(()) if at is None else times.time_faults(at, now, ahead=AHEAD)
 
 
 def _counts(draft: Draft, account: Account, rules: Rules) -> Iterator[tuple[TextLimit, Count]]:
@@ -409,10 +401,6 @@ def _hints(draft: Draft, account: Account, rules: Rules, video: Probe | None, no
         yield from (
             f"the video: {each}" for each in profiles.hints(video, profiles.profile_of(rules.platform, now.date()))
         )
-
-
-def _moment(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _either(names: Sequence[str]) -> str:

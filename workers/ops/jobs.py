@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM
+from domain.errors import Rejected
 from domain.ops.actions import Kind, Outcome, Result, Target
-from domain.queue.times import check_time
+from domain.text.times import time_faults
 from workers.app import App
 from workers.engine.job import JobType
 from workers.ops.acting import Within, cancel_job, find_job, retry_job
@@ -15,6 +17,9 @@ from workers.ops.job_reports import masked_job
 from workers.ops.reveals import note_reveal
 
 Row = dict[str, Any]
+
+AHEAD = timedelta(days=3650)
+"""Nobody means a job to begin later."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ def enqueue(app: App, job_type: JobType[Any], arguments: Mapping[str, Any], **op
     tenant_id = job_type.validated(arguments).get("tenant_id")
     with app.db.transaction(SYSTEM) as tx:
         if (at := options.get("scheduled_for")) is not None:
-            check_time(at, tx.now())
+            for fault in time_faults(at, tx.now(), ahead=AHEAD):
+                raise Rejected(fault)
         if tenant_id is not None:
             tx.tenants.get(UUID(tenant_id))
         return job_type.with_options(**options).enqueue_payload(tx, arguments)

@@ -198,7 +198,7 @@ def request(
             tx.quota.lock(tenant_id)  # a tenant's requests with keys come one by one
             if (found := _by_key(tx, tenant_id, key, asked)) is not None:
                 return found | {"existing": True}
-        if provider != STORYBOARD:  # a slip is one, also where nothing is ordered
+        if provider not in (STORYBOARD, AUTO):  # a slip is one, also where nothing is ordered
             named_models(models_of(tx, tenant_id, app.now(tx)), provider)
         if media_id is not None:
             new = of_media(tx, tenant_id, media_id, generation_id, concept_id, again=again)
